@@ -1,0 +1,2 @@
+// Package backplane carries messages between the instances of a hub server.
+package backplane

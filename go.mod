@@ -1,0 +1,3 @@
+module github.com/gobackplane/backplane
+
+go 1.26.0
