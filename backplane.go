@@ -3,6 +3,8 @@ package backplane
 import (
 	"context"
 	"time"
+
+	"github.com/gobackplane/backplane/transport"
 )
 
 // Backplane carries messages between the instances of an application. It is what hub servers program against; [Node] is
@@ -52,7 +54,7 @@ type Outgoing struct {
 }
 
 // NodeID names a node: 16 characters of 0-9 a-f, random and new at every start.
-type NodeID string
+type NodeID = transport.NodeID
 
 // Member is a node known to be alive.
 type Member struct {

@@ -37,8 +37,13 @@ const OnlyLink Link = 0
 // for any number of nodes.
 type Opener func(Config) (Transport, error)
 
+// NodeID names a node: 16 characters of 0-9 a-f, random and new at every start.
+type NodeID string
+
 // Config is what the engine tells a transport at its birth.
 type Config struct {
+	// Node is the id of the node that the transport will serve.
+	Node NodeID
 	// Namespace separates applications on one broker. Channel names arrive with it already in place; a transport
 	// needs it only for what is not a channel (keys of a [Store], a client name).
 	Namespace string
