@@ -46,6 +46,7 @@ func goldens() []golden {
 		{"fields", publisher, []wire.Message{
 			with(func(m *wire.Message) { m.Fields = wire.AppendField(wire.AppendField(nil, 2, []byte("hi")), 5, nil) }),
 			with(func(m *wire.Message) { m.Same, m.Number, m.Fields = true, 2, wire.AppendField(nil, 256, []byte{1}) }),
+			with(func(m *wire.Message) { m.Same, m.Number, m.Payload = true, 3, []byte{} }),
 		}},
 		{"tail-mark", publisher, []wire.Message{
 			with(func(m *wire.Message) { m.Type, m.Number, m.Payload = wire.TailMark, 2, []byte{} }),
