@@ -1,0 +1,3 @@
+package conformance
+
+func closingProperties() []Property { return nil }

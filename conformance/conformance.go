@@ -1,0 +1,121 @@
+package conformance
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/transport"
+)
+
+// Opener connects one more instance. The suite calls it several times for each property, also concurrently: instances
+// with the same namespace must hear each other, others must not. The suite closes what it opened.
+type Opener func(ctx context.Context, in Instance) (backplane.Backplane, error)
+
+// Instance is what the suite gives to each instance that it opens.
+type Instance struct {
+	// Namespace keeps properties apart: it is fresh for each, and some properties use two.
+	Namespace string
+	// Name is "n1", "n2", …; it appears in timelines.
+	Name string
+	// World is the same for all instances of one property and for no others. An opener that makes what instances share
+	// (an in-memory broker) by itself makes one for each World; inside a bubble it has to.
+	World string
+	// Dial makes the instance's connections. It is how the suite cuts the wire, so an instance should use it for all of them.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Logger is never nil. The suite shows what it got when a property fails.
+	Logger *slog.Logger
+}
+
+// Transport makes an Opener for a transport under this module's own engine. The namespace, label and logger of the
+// options are replaced by the instance's.
+func Transport(open func(Instance) transport.Opener, o backplane.Options) Opener {
+	return func(ctx context.Context, in Instance) (backplane.Backplane, error) {
+		o := o
+		o.Namespace, o.Label, o.Logger = in.Namespace, in.Name, in.Logger
+		n, err := backplane.Open(ctx, open(in), o)
+		if err != nil {
+			return nil, err // not n: a nil *Node in an interface is not nil
+		}
+		return n, nil
+	}
+}
+
+// Faults make one instance's link fail, for a backplane that cannot dial through [Instance.Dial]. A nil function means
+// that it cannot be done; the properties that need it are reported as not exercised.
+type Faults struct {
+	// Cut breaks the link at once: connections fail, and new ones are refused until Heal.
+	Cut func()
+	// Hang stops what travels on the connections of this moment, both ways and without closing them; new connections work.
+	Hang func()
+	// Heal ends what Cut and Hang did.
+	Heal func()
+}
+
+// Option changes how the suite runs.
+type Option func(*settings)
+
+type settings struct {
+	patience   time.Duration
+	linger     time.Duration
+	bubble     bool
+	short      bool
+	strict     bool
+	seed       uint64
+	maxPayload int
+	known      map[string]string // property id → link
+	inject     func(Instance, backplane.Backplane) Faults
+}
+
+// Patience bounds every wait for something that should happen; a passing run never spends it. Default 10 s, or the
+// environment's CONFORMANCE_PATIENCE. It should exceed the time in which the backplane notices a dead link.
+func Patience(d time.Duration) Option { return func(s *settings) { s.patience = d } }
+
+// Linger is how long the suite listens for what should not happen. Default 300 ms, 100 ms with [Short], and 5 s of the
+// fake clock in a bubble. Properties linger side by side.
+func Linger(d time.Duration) Option { return func(s *settings) { s.linger = d } }
+
+// Bubble runs each property inside a testing/synctest bubble, where time costs nothing and quiet is exact. It is for
+// backplanes that use neither sockets nor goroutines from outside the bubble. With [Check] and [Run] the caller makes
+// the bubble.
+func Bubble() Option { return func(s *settings) { s.bubble = true } }
+
+// Short uses two instances and few messages, and leaves out what takes seconds. [Test] sets it with go test -short.
+func Short() Option { return func(s *settings) { s.short = true } }
+
+// Strict turns "not exercised" into a failure. A backplane's own tests use it, so that a hook cannot get lost unnoticed.
+func Strict() Option { return func(s *settings) { s.strict = true } }
+
+// Seed makes the run repeat what another one drew. Default: the environment's CONFORMANCE_SEED, else at random.
+func Seed(seed uint64) Option { return func(s *settings) { s.seed = seed } }
+
+// MaxPayload tells the backplane's largest payload in bytes. Default 1,040,384.
+func MaxPayload(bytes int) Option { return func(s *settings) { s.maxPayload = bytes } }
+
+// Known marks a property as failing, with a link to where that is written down. It is run all the same and must fail:
+// when it passes, the mark is stale and the run fails.
+func Known(id, link string) Option {
+	return func(s *settings) {
+		if s.known == nil {
+			s.known = map[string]string{}
+		}
+		s.known[id] = link
+	}
+}
+
+// Inject gives the suite a way to make links fail where an instance does not dial through [Instance.Dial].
+func Inject(f func(Instance, backplane.Backplane) Faults) Option {
+	return func(s *settings) { s.inject = f }
+}
+
+// Test proves the backplane that open opens: one subtest for each property, under the property's id.
+func Test(t *testing.T, open Opener, opts ...Option) { t.Helper(); panic("soon") }
+
+// Check does what [Test] does, outside go test: it returns when all properties are judged.
+func Check(ctx context.Context, open Opener, opts ...Option) *Report { panic("soon") }
+
+// Run proves one property. An unknown id is a [Failed] result.
+func Run(ctx context.Context, id string, open Opener, opts ...Option) Result { panic("soon") }

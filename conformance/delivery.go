@@ -1,0 +1,3 @@
+package conformance
+
+func deliveryProperties() []Property { return nil }

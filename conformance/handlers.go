@@ -1,0 +1,3 @@
+package conformance
+
+func handlerProperties() []Property { return nil }

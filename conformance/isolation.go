@@ -1,0 +1,3 @@
+package conformance
+
+func isolationProperties() []Property { return nil }

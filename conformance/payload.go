@@ -1,0 +1,3 @@
+package conformance
+
+func payloadProperties() []Property { return nil }

@@ -1,0 +1,63 @@
+package conformance
+
+import (
+	"errors"
+	"slices"
+)
+
+// Version is the version of the suite. It grows when properties are added or become stricter.
+const Version = "v1"
+
+// Need tells what a property needs beyond the three verbs of the contract.
+type Need uint8
+
+// The needs, which are bits.
+const (
+	// NeedLink is a way to make an instance's link fail: the instance dials through [Instance.Dial], or [Inject] is given.
+	NeedLink Need = 1 << iota
+	// NeedTime marks a property that takes seconds; [Short] leaves it out.
+	NeedTime
+)
+
+// Property is one promise of the contract and the way to prove it.
+type Property struct {
+	ID    string // stable: the subtest's name, "order/per-publisher"
+	Says  string // the promise, one sentence
+	Why   string // what breaks in a hub server without it
+	Often string // the usual causes of a failure
+	Needs Need
+	Since string // the version of the suite that has it first
+
+	// run is the schedule: what is opened, subscribed, published, cut and closed. Everything that happens is recorded,
+	// and the rules judge the record afterwards; run itself only fails for what the rules cannot know, with world.fatalf.
+	run func(w *world)
+	// instances is how many instances the property needs at most beside those that every property has; for reports.
+	rules []string // the rules that this property is about; a violation of another one is reported as such
+}
+
+// Properties returns all properties, in the order of the contract's chapters.
+func Properties() []Property {
+	return slices.Concat(
+		deliveryProperties(),
+		orderProperties(),
+		subscribingProperties(),
+		isolationProperties(),
+		namesProperties(),
+		payloadProperties(),
+		handlerProperties(),
+		closingProperties(),
+		linkProperties(),
+	)
+}
+
+var errNoProperty = errors.New("no such property")
+
+// find returns the property with an id.
+func find(id string) (Property, error) {
+	for _, p := range Properties() {
+		if p.ID == id {
+			return p, nil
+		}
+	}
+	return Property{}, errNoProperty
+}

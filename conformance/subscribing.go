@@ -1,0 +1,3 @@
+package conformance
+
+func subscribingProperties() []Property { return nil }

@@ -1,0 +1,3 @@
+package conformance
+
+type world struct{}
