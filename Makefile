@@ -1,13 +1,41 @@
-# Everything here works from a fresh clone; `make` alone lists the targets.
+# Everything works from a fresh clone and over all modules of go.work. The work is done in scripts/.
 .DEFAULT_GOAL := help
+SHELL := bash
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: ## run all tests of all modules
-	@bash scripts/test.sh
+test: ## all tests; brings redis-server and chromium where it may; ARGS go to go test
+	@bash scripts/test.sh $(ARGS)
 
-race: ## the same under the race detector
-	@bash scripts/test.sh -race
+race: ## all tests under the race detector
+	@bash scripts/test.sh -race $(ARGS)
 
-.PHONY: help test race
+vet: ## go vet
+	@bash scripts/each.sh go vet ./...
+
+lint: ## golangci-lint in the pinned version, built on first use
+	@bash scripts/lint.sh
+
+guards: ## no sleeping tests, no silent skips
+	@bash scripts/guards.sh
+
+fmt: ## format all Go files
+	@gofmt -l -w .
+
+fmt-check: ## fail where gofmt would change a file
+	@files=$$(gofmt -l .) && [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
+
+tidy-check: ## fail where go mod tidy would change a module
+	@bash scripts/each.sh env GOWORK=off go mod tidy -diff
+
+fuzz: ## every fuzz target for FUZZTIME (default 10s)
+	@bash scripts/fuzz.sh
+
+bench: ## all benchmarks; ARGS go to go test, for example ARGS='-count 6'
+	@bash scripts/each.sh go test -run '^$$' -bench . -benchmem $(ARGS) ./...
+
+wardboard: ## the example to look at, on http://127.0.0.1:8080; ARGS='-backplane none' shows the problem
+	@go run ./examples/wardboard $(ARGS)
+
+.PHONY: help test race vet lint guards fmt fmt-check tidy-check fuzz bench wardboard

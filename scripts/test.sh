@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Runs the tests of every module of go.work. Arguments are passed on to go test.
-set -euo pipefail
-cd "$(dirname "$0")/.."
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-failed=0
-for module in $(go list -m -f '{{.Dir}}'); do
-	printf '\n== tests: %s\n' "${module#"$PWD"}"
-	packages=$(cd "$module" && go list ./...)
-	[ -n "$packages" ] || { echo "no packages yet"; continue; }
-	(cd "$module" && go test "$@" ./...) || failed=1
+setup=$(mktemp)
+trap 'rm -f "$setup"' EXIT
+bash scripts/setup.sh | tee "$setup"
+
+failed=()
+for module in $(modules); do
+	section "go test $* in $module"
+	(cd "$module" && go test "$@" ./...) || failed+=("$module")
 done
-exit $failed
+
+# Said again at the end, where it is seen.
+grep '^!!!!' "$setup" || true
+[ ${#failed[@]} = 0 ] || { loud "FAILED: the tests of ${failed[*]}"; exit 1; }
