@@ -3,7 +3,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 for module in $(modules); do
-	for package in $(cd "$module" && go list ./... 2>/dev/null); do
+	for package in $(cd "$module" && go list ./...); do
 		for target in $(cd "$module" && go test -list '^Fuzz' "$package" | grep '^Fuzz'); do
 			section "$target in $package"
 			(cd "$module" && go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-10s}" "$package")

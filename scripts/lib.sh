@@ -9,10 +9,12 @@ tools=$root/.tmp/bin
 mkdir -p "$tools"
 PATH=$tools:$PATH
 
-# modules prints the folder of each module of go.work, relative to the root.
+# modules prints the folder of each module of go.work that has packages, relative to the root.
 modules() {
 	local dir
-	go list -m -f '{{.Dir}}' | while read -r dir; do echo ".${dir#"$root"}"; done
+	for dir in $(go list -m -f '{{.Dir}}'); do
+		[ -z "$(cd "$dir" && go list ./... 2>/dev/null)" ] || echo ".${dir#"$root"}"
+	done
 }
 
 # A list of what must not be skipped: redis,browser. The tests read it too.
