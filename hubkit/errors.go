@@ -1,0 +1,62 @@
+package hubkit
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gobackplane/backplane"
+)
+
+// The errors that hubs add to those of package backplane (ErrClosed, ErrInvalidAddress, ErrInvalidOption, ErrTooLarge,
+// ErrUnavailable, ErrDenied, ErrUncertain), reachable by errors.Is.
+var (
+	ErrDisconnected  = errors.New("connection closed")  // the Connection was closed, by whoever
+	ErrNotFound      = errors.New("no such connection") // the connection's home says so
+	ErrInvalidTarget = errors.New("invalid target")     // an id that no hub has made, or too long a list
+)
+
+// Error is the type of every error that this package's functions return. It never holds a payload.
+type Error struct {
+	Op  string // "new", "connect", "join", "leave", "send", "close"
+	Hub string // the hub's name
+	Err error  // the cause; errors.Is and errors.As look through it
+}
+
+// Error reads `hubkit: send in "ward": …`.
+func (e *Error) Error() string { return fmt.Sprintf("hubkit: %s in %q: %v", e.Op, e.Hub, e.Err) }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// SendError is the error of a send to several targets of which some failed. It is wrapped in an [*Error]; get it by
+// errors.As. What is not in it was taken.
+type SendError struct {
+	Failed []FailedTarget
+	Total  int // how many messages the send had to make
+}
+
+// FailedTarget is a part of a send that failed.
+type FailedTarget struct {
+	// Address is the group, the user, or the inbox of the connections' home.
+	Address backplane.Address
+	// Connections are the ids concerned, where the target was connections.
+	Connections []string
+	Err         error
+}
+
+// Error tells how many failed and shows the first reason.
+func (e *SendError) Error() string {
+	if len(e.Failed) == 0 {
+		return "no target failed"
+	}
+	return fmt.Sprintf("%d of %d targets failed, the first with: %v", len(e.Failed), e.Total, e.Failed[0].Err)
+}
+
+// Unwrap returns the reasons.
+func (e *SendError) Unwrap() []error {
+	errs := make([]error, len(e.Failed))
+	for i, f := range e.Failed {
+		errs[i] = f.Err
+	}
+	return errs
+}

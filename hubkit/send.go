@@ -1,0 +1,44 @@
+package hubkit
+
+import "context"
+
+// Target says who a send is for: the union of what is named, without the exceptions. A connection that is named in
+// several ways gets one copy. A target that names nobody sends nothing. The slices are not kept.
+type Target struct {
+	All         bool     // every connection of the hub
+	Groups      []string // the members of these groups
+	Users       []string // the connections of these users
+	Connections []string // these connections, by id
+	Except      []string // but not these connections; at most [MaxExcept]
+}
+
+// ToAll targets every connection of the hub, on all instances.
+func ToAll() Target { return Target{All: true} }
+
+// ToGroups targets the members of groups.
+func ToGroups(names ...string) Target { return Target{Groups: names} }
+
+// ToUsers targets all connections of users.
+func ToUsers(ids ...string) Target { return Target{Users: ids} }
+
+// ToConnections targets connections by the ids that [Connection.ID] gives.
+func ToConnections(ids ...string) Target { return Target{Connections: ids} }
+
+// Send sends payload to the target, on whatever instances its connections are. nil means that the broker has taken
+// every message that this needed; messages to connections of this very instance do not need the broker. The context
+// bounds the call. The payload may be reused when Send has returned.
+//
+// An error with several targets holds a [*SendError] that names the targets that failed; the others were sent.
+// Causes: ErrInvalidAddress for the name of a group or user, [ErrInvalidTarget] for a connection id that no hub can have
+// made or too long an except-list (both before anything is sent), [ErrNotFound] for a connection that had its home here
+// and is gone, and those of [backplane.Backplane.Publish].
+func (h *Hub) Send(ctx context.Context, to Target, payload []byte) error {
+	return h.SendLatest(ctx, to, "", payload)
+}
+
+// SendLatest is Send with a key: in the outbox of a connection whose policy is [KeepLatest], the payload takes the place
+// of a waiting one that was sent with the same key. For all other connections it is Send. The key is 1 to 1,024 bytes
+// and says what the payload is the newest value of, "vitals:bed-12", say; "" means no key.
+func (h *Hub) SendLatest(ctx context.Context, to Target, key string, payload []byte) error {
+	panic("soon")
+}
