@@ -17,9 +17,6 @@ vet: ## go vet
 lint: ## golangci-lint in the pinned version, built on first use
 	@bash scripts/lint.sh
 
-guards: ## no sleeping tests, no silent skips
-	@bash scripts/guards.sh
-
 fmt: ## format all Go files
 	@gofmt -l -w .
 
@@ -38,4 +35,4 @@ bench: ## all benchmarks; ARGS go to go test, for example ARGS='-count 6'
 wardboard: ## the example to look at, on http://127.0.0.1:8080; ARGS='-backplane none' shows the problem
 	@go run ./examples/wardboard $(ARGS)
 
-.PHONY: help test race vet lint guards fmt fmt-check tidy-check fuzz bench wardboard
+.PHONY: help test race vet lint fmt fmt-check tidy-check fuzz bench wardboard
