@@ -1,0 +1,135 @@
+package inmem_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/transport"
+)
+
+// peer is a transport with a sink that writes down what it is told.
+type peer struct {
+	transport.Transport
+	id transport.NodeID
+
+	busy atomic.Bool // a sink method is running
+
+	mu    sync.Mutex
+	heard []string // "channel=data" for frames, "down" for Down
+	cause error    // of the last Down
+}
+
+// join opens a peer, which the test closes at its end.
+func join(t testing.TB, b *inmem.Broker, id transport.NodeID) *peer {
+	t.Helper()
+	tr, err := b.Opener()(transport.Config{Node: id, Namespace: "test", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatalf("open %s: %v", id, err)
+	}
+	p := &peer{Transport: tr, id: id}
+	tr.Start(p)
+	t.Cleanup(func() {
+		if err := tr.Close(); err != nil {
+			t.Errorf("close %s: %v", id, err)
+		}
+	})
+	return p
+}
+
+// connected is join, connect, and subscribe to channels.
+func connected(t testing.TB, b *inmem.Broker, id transport.NodeID, channels ...string) *peer {
+	t.Helper()
+	p := join(t, b, id)
+	if err := p.Connect(t.Context(), transport.OnlyLink); err != nil {
+		t.Fatalf("connect %s: %v", id, err)
+	}
+	if errs := p.Subscribe(t.Context(), transport.OnlyLink, channels); errs != nil {
+		t.Fatalf("subscribe %s: %v", id, errs)
+	}
+	return p
+}
+
+func (p *peer) enter() (leave func()) {
+	if p.busy.Swap(true) {
+		panic("two sink methods at a time")
+	}
+	return func() { p.busy.Store(false) }
+}
+
+func (p *peer) note(s string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard = append(p.heard, s)
+}
+
+func (p *peer) Frame(_ transport.Link, channel string, data []byte) {
+	defer p.enter()()
+	p.note(channel + "=" + string(data))
+}
+
+func (p *peer) Gap(transport.Link, []string, bool, error) { panic("inmem reports no gaps") }
+
+func (p *peer) Down(_ transport.Link, cause error) {
+	defer p.enter()()
+	p.note("down")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cause = cause
+}
+
+// take returns what was heard since the last take.
+func (p *peer) take() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	heard := p.heard
+	p.heard = nil
+	return heard
+}
+
+// hears fails the test unless exactly this was heard since the last look.
+func (p *peer) hears(t *testing.T, want ...string) {
+	t.Helper()
+	if got := p.take(); !slices.Equal(got, want) {
+		t.Errorf("%s heard %q, want %q", p.id, got, want)
+	}
+}
+
+// publish sends one frame.
+func (p *peer) publish(t testing.TB, channel, data string) error {
+	errs := p.Publish(t.Context(), transport.OnlyLink, []transport.Frame{{Channel: channel, Data: []byte(data)}})
+	if errs == nil {
+		return nil
+	}
+	return errs[0]
+}
+
+func (p *peer) mustPublish(t testing.TB, channel, data string) {
+	t.Helper()
+	if err := p.publish(t, channel, data); err != nil {
+		t.Errorf("%s publishes %q: %v", p.id, data, err)
+	}
+}
+
+func wantErr(t *testing.T, what string, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// wantErrs checks one error for each, nil for none.
+func wantErrs(t *testing.T, what string, got []error, want ...error) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d errors (%v), want %d", what, len(got), got, len(want))
+	}
+	for i := range got {
+		wantErr(t, fmt.Sprintf("%s, number %d", what, i), got[i], want[i])
+	}
+}
