@@ -1,0 +1,335 @@
+// Package redisserver runs real redis-server processes on 127.0.0.1 for tests. A server belongs to the test that started
+// it and ends with it. It can be killed and restarted on its port, frozen and thawed, so that tests can do to it what
+// happens to servers.
+//
+//	server := redisserver.Start(t, redisserver.Options{Users: []string{"ward on >secret &ward:* +@all"}})
+//	node, err := backplane.Open(t.Context(), redis.URL(server.URLAs("ward", "secret")), backplane.Options{Namespace: "ward"})
+package redisserver
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gobackplane/backplane/integration"
+)
+
+// Options say what kind of server to start. The zero value is a plain server without a password.
+type Options struct {
+	// TLS makes the server speak TLS only, with a certificate for localhost and 127.0.0.1 of an authority of its own.
+	TLS bool
+	// ClientCert makes a TLS server demand a certificate of its authority from clients.
+	ClientCert bool
+	// Password is the default user's. Default none.
+	Password string
+	// Users are further users as ACL rules, for example "ward on >secret &ward:* +@all". Users start without any
+	// channel, key or command.
+	Users []string
+	// ReplicaOf makes the server a replica of another, whose authority it shares; Start returns when it is in step. Both
+	// must be plain or both TLS.
+	ReplicaOf *Server
+	// Config are further lines for the server's configuration file, for example "timeout 5".
+	Config []string
+}
+
+// errEnded: the process ended instead of answering. The port may have been taken by another.
+var errEnded = errors.New("the process ended")
+
+// startTimeout is how long a server may take until it answers, or follows its master.
+const startTimeout = 20 * time.Second
+
+// Server is a running redis-server process. Its methods may be called concurrently; they fail the test when something
+// goes wrong that is not the test's subject.
+type Server struct {
+	// Addr is "127.0.0.1:port". It stays the same over a Restart.
+	Addr string
+	// CAFile, CertFile and KeyFile are PEM files: the authority, and a client certificate with its key. Set with TLS.
+	CAFile, CertFile, KeyFile string
+
+	t    testing.TB
+	opts Options
+	dir  string
+
+	serverCert, serverKey string // PEM files of a TLS server
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd     // guarded by mu
+	done chan struct{} // closed when cmd's process is gone; guarded by mu
+}
+
+// Start starts a server on a free port and returns when it answers. The server is killed when the test ends. Without a
+// redis-server on the PATH the test is skipped, or fails where BACKPLANE_REQUIRE names redis.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		integration.Missing(t, "redis", "no redis-server on the PATH")
+	}
+	s := &Server{t: t, opts: o, dir: t.TempDir()}
+	if o.TLS {
+		if err := s.makeCertificates(); err != nil {
+			t.Fatalf("redisserver: certificates: %v", err)
+		}
+	}
+	t.Cleanup(func() {
+		s.kill()
+		if t.Failed() {
+			t.Logf("redisserver %s said:\n%s", s.Addr, s.output())
+		}
+	})
+	const attempts = 5 // another process may take the port first
+	var err error
+	for range attempts {
+		if s.Addr, err = freeAddr(); err != nil {
+			break
+		}
+		if err = s.launch(); err == nil {
+			return s
+		}
+		if !errors.Is(err, errEnded) {
+			break
+		}
+	}
+	t.Fatalf("redisserver: start: %v", err)
+	return nil
+}
+
+// URL is what redis.URL takes to connect as the default user, with the files of TLS in its query. A server that demands
+// client certificates gets them.
+func (s *Server) URL() string { return s.URLAs("", s.opts.Password) }
+
+// URLAs is URL for another user.
+func (s *Server) URLAs(user, password string) string {
+	u := url.URL{Scheme: "redis", Host: s.Addr}
+	if user != "" || password != "" {
+		u.User = url.UserPassword(user, password)
+	}
+	if s.opts.TLS {
+		u.Scheme = "rediss"
+		q := url.Values{"CAFile": {s.CAFile}}
+		if s.opts.ClientCert {
+			q.Set("CertFile", s.CertFile)
+			q.Set("KeyFile", s.KeyFile)
+		}
+		u.RawQuery = q.Encode()
+	}
+	return u.String()
+}
+
+// Kill ends the process with SIGKILL, as a crash does, and returns when it is gone. Clients see their connections reset.
+func (s *Server) Kill() {
+	s.t.Helper()
+	s.kill()
+}
+
+// Restart starts the server again on its port, after killing it if it runs, and returns when it answers.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.kill()
+	if err := s.launch(); err != nil {
+		s.t.Fatalf("redisserver: restart: %v", err)
+	}
+}
+
+// Freeze stops the process with SIGSTOP: its sockets stay open and silent. The end of the test is no reason to thaw it.
+func (s *Server) Freeze() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+}
+
+// Thaw lets a frozen process go on.
+func (s *Server) Thaw() {
+	s.t.Helper()
+	s.signal(syscall.SIGCONT)
+}
+
+// Do runs one command as the default user on a connection of its own and returns its reply: string, int64, nil, or
+// []any of these. It fails the test on any error. A server that is frozen or gone makes it fail after some seconds.
+func (s *Server) Do(args ...string) any {
+	s.t.Helper()
+	reply, err := s.Try(args...)
+	if err != nil {
+		s.t.Fatalf("redisserver: %s: %v", args[0], err)
+	}
+	return reply
+}
+
+// Try is Do for commands that may fail: an error reply is an error whose text is the server's.
+func (s *Server) Try(args ...string) (any, error) {
+	const patience = 10 * time.Second
+	return s.try(patience, args...)
+}
+
+// Pid is the process id of the running server, 0 if there is none.
+func (s *Server) Pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		s.t.Fatalf("redisserver: the server does not run")
+	}
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatalf("redisserver: %v: %v", sig, err)
+	}
+}
+
+// kill ends the process, if there is one, and waits for it.
+func (s *Server) kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return
+	}
+	if err := s.cmd.Process.Kill(); err != nil {
+		s.t.Logf("redisserver: kill: %v", err)
+	}
+	<-s.done
+	s.cmd = nil
+}
+
+// launch starts the process and waits until it answers.
+func (s *Server) launch() error {
+	config := filepath.Join(s.dir, "redis.conf")
+	if err := os.WriteFile(config, []byte(s.config()), 0o600); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	defer func() { _ = log.Close() }()
+	//nolint:noctx // the process ends by kill, which the test's cleanup calls
+	cmd := exec.Command("redis-server", config)
+	cmd.Dir = s.dir
+	cmd.Stdout, cmd.Stderr = log, log
+	dieWithParent(cmd)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	done := make(chan struct{})
+	go func() { // ends with the process
+		defer close(done)
+		_ = cmd.Wait() // killed: always an error
+	}()
+	s.mu.Lock()
+	s.cmd, s.done = cmd, done
+	s.mu.Unlock()
+	if err := s.await(done); err != nil {
+		s.kill()
+		return err
+	}
+	return nil
+}
+
+// await returns when the server answers and, if it is a replica, follows its master.
+func (s *Server) await(gone <-chan struct{}) error {
+	const most = 200 * time.Millisecond
+	deadline := time.NewTimer(startTimeout)
+	defer deadline.Stop()
+	for wait := time.Millisecond; ; wait = min(2*wait, most) {
+		err := s.ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-gone:
+			return errEnded
+		case <-deadline.C:
+			return fmt.Errorf("not ready after %v: %w", startTimeout, err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (s *Server) ready() error {
+	if _, err := s.try(time.Second, "PING"); err != nil {
+		return err
+	}
+	if s.opts.ReplicaOf == nil {
+		return nil
+	}
+	info, err := s.try(time.Second, "INFO", "replication")
+	if err != nil {
+		return err
+	}
+	if text, _ := info.(string); !strings.Contains(text, "master_link_status:up") {
+		return fmt.Errorf("not in step with its master: %q", text)
+	}
+	return nil
+}
+
+func (s *Server) config() string {
+	_, port, _ := net.SplitHostPort(s.Addr)
+	lines := []string{"bind 127.0.0.1", "save \"\"", "appendonly no", "daemonize no", "repl-diskless-sync-delay 0"}
+	if s.opts.TLS {
+		auth := "no"
+		if s.opts.ClientCert {
+			auth = "yes"
+		}
+		lines = append(lines, "port 0", "tls-port "+port, "tls-ca-cert-file "+s.CAFile, "tls-cert-file "+s.serverCert,
+			"tls-key-file "+s.serverKey, "tls-auth-clients "+auth, "tls-replication yes")
+	} else {
+		lines = append(lines, "port "+port)
+	}
+	if s.opts.Password != "" {
+		lines = append(lines, "requirepass "+strconv.Quote(s.opts.Password))
+	}
+	for _, user := range s.opts.Users {
+		name, rules, _ := strings.Cut(user, " ")
+		lines = append(lines, "user "+name+" reset "+rules)
+	}
+	if master := s.opts.ReplicaOf; master != nil {
+		host, port, _ := net.SplitHostPort(master.Addr)
+		lines = append(lines, "replicaof "+host+" "+port)
+		if master.opts.Password != "" {
+			lines = append(lines, "masterauth "+strconv.Quote(master.opts.Password))
+		}
+	}
+	return strings.Join(append(lines, s.opts.Config...), "\n") + "\n"
+}
+
+func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *Server) logFile() string { return s.file("redis.log") }
+
+// output is the end of what the server wrote.
+func (s *Server) output() string {
+	const most = 8 << 10
+	text, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-most):])
+}
+
+// freeAddr finds a port of 127.0.0.1 that nobody listens on now.
+func freeAddr() (string, error) {
+	//nolint:noctx // does not wait
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return addr, nil
+}
