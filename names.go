@@ -6,9 +6,69 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
-func itoa(i int) string { return strconv.Itoa(i) }
+// hashedName is the length of a hashed rest of a channel name: the kind, '#', and 26 characters for 128 bits.
+const hashedName = 2 + 26
+
+// namer turns addresses into channel names: the namespace, a delimiter, the kind, the scope if there is one, and the
+// name. A name that the broker cannot carry is hashed; the full address rides in the frame and decides.
+type namer struct {
+	prefix  string // namespace and delimiter
+	delim   byte
+	longest int               // 0 for no limit
+	allowed func(b byte) bool // nil for any byte
+}
+
+// channel returns, for example, "ward:g:ward:4B", "ward:g@chat:ward:4B" for the scope "chat", and "ward:a:" for All.
+// The kind is one letter and a scope holds no delimiter, so that no two addresses share a name.
+func (m *namer) channel(a Address) string {
+	var b strings.Builder
+	b.Grow(len(m.prefix) + 3 + len(a.scope) + len(a.name))
+	b.WriteString(m.prefix)
+	b.WriteByte(byte(a.kind))
+	if a.scope != "" {
+		b.WriteByte('@')
+		b.WriteString(a.scope)
+	}
+	b.WriteByte(m.delim)
+	b.WriteString(a.name)
+	if name := b.String(); m.fits(name) {
+		return name
+	}
+	sum := sha256.Sum256([]byte(a.scope + "\x00" + a.name)) // a scope holds no NUL
+	return m.prefix + string(rune(a.kind)) + m.hashMark() + channelHash.EncodeToString(sum[:16])
+}
+
+// hashMark must be a byte that every broker carries and that follows a kind in no plain name.
+func (m *namer) hashMark() string { return "_" }
+
+func (m *namer) fits(name string) bool {
+	if m.longest > 0 && len(name) > m.longest {
+		return false
+	}
+	if m.allowed == nil {
+		return true
+	}
+	for i := range len(name) {
+		if !m.allowed(name[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+var channelHash = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// owned returns the address with its name pointing into the channel name where it stands there, so that an address that
+// is kept does not keep a second copy of its name alive.
+func (m *namer) owned(a Address, channel string) Address {
+	if rest, ok := strings.CutSuffix(channel, a.name); ok && len(rest) > 0 {
+		a.name = channel[len(rest):]
+	}
+	return a
+}
 
 // show formats an address with the given text in place of its name.
 func (a Address) show(name string) string {
@@ -31,4 +91,4 @@ func (a Address) display(hashed bool) string {
 	return a.show("#" + hex.EncodeToString(sum[:4]))
 }
 
-var channelHash = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+func itoa(i int) string { return strconv.Itoa(i) }

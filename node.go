@@ -2,37 +2,258 @@ package backplane
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/gobackplane/backplane/internal/wire"
 	"github.com/gobackplane/backplane/transport"
 )
 
-// Node is this process's seat on a backplane.
-type Node struct{}
+// Node is this process's seat on a backplane: our [Backplane] over any transport. Get one from [Open], and Close it.
+// All methods may be called concurrently.
+type Node struct {
+	// Immutable.
+	o         Options // with its defaults filled in
+	id        NodeID
+	publisher wire.Publisher // the id on the wire
+	t         transport.Transport
+	names     namer
+	maxFrame  int // 0 for no limit
+	settings  settings
+	log       *slog.Logger
+
+	// ctx ends when the node closes; every goroutine ends with it. handlers derives from it and marks what runs inside a handler.
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	handlers context.Context
+	work     sync.WaitGroup // every goroutine of the node but those that run handlers
+
+	outlets    outletTable
+	interests  interestTable
+	members    memberTable
+	questions  questionTable
+	health     healthWatch
+	epochClock atomic.Uint64 // the newest epoch begun; see numbers.go
+	ticks      atomic.Uint64 // orders confirmations of subscriptions and heartbeats heard; see numbers.go
+	stats      stats
+	complained atomic.Int64 // when a frame could last not be read, in UnixNano
+
+	mu      sync.Mutex
+	links   map[transport.Link]*link // guarded by mu
+	closing bool                     // guarded by mu
+	gone    chan struct{}            // closed when Close has done its work
+	ending  atomic.Bool              // closing, for the hot paths
+}
 
 var (
 	_ Backplane      = (*Node)(nil)
 	_ Cluster        = (*Node)(nil)
 	_ HealthReporter = (*Node)(nil)
+	_ transport.Sink = sink{}
 )
 
-// Open opens a node over a transport.
-func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) { panic("soon") }
+// Open opens a node over a transport: redis.URL(…), redis.New(…), an inmem.Broker's. It returns when the node hears
+// itself through the broker, or when the broker's first attempt failed: what is wrong without asking the broker, and
+// what the broker denies, is an error; its mere absence is not, unless [Options.RequireBroker] is set: the node then
+// connects when the broker comes, and Health says Down until then. The context limits this call, not the node; if it
+// ends first, Open returns its error and leaves nothing behind.
+func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) {
+	fail := func(err error) (*Node, error) { return nil, &Error{Op: "open", Err: err, hashNames: o.HashNames} }
+	if open == nil {
+		return fail(badOption("the transport is missing: pass redis.URL(…) or another Opener"))
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx)))
+	}
+	n := &Node{
+		links: map[transport.Link]*link{},
+		gone:  make(chan struct{}),
+	}
+	_, _ = rand.Read(n.publisher[:]) // never fails
+	n.id = nodeID(n.publisher)
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	timeout := o.ProbeTimeout
+	if timeout <= 0 {
+		timeout = 3 * time.Second
+	}
+	t, err := open(transport.Config{Node: n.id, Namespace: o.Namespace, Logger: logger, Timeout: timeout})
+	if err != nil {
+		return fail(err)
+	}
+	limits := t.Limits()
+	if n.o, err = o.withDefaults(limits); err != nil {
+		return fail(errors.Join(err, t.Close()))
+	}
+	n.t = t
+	n.log = n.o.Logger
+	n.maxFrame = limits.MaxFrame
+	n.settings = n.o.settings()
+	delim := limits.Delimiter
+	if delim == 0 {
+		delim = ':'
+	}
+	n.names = namer{prefix: n.o.Namespace + string(rune(delim)), delim: delim, longest: limits.MaxChannel, allowed: limits.ChannelByte}
+	n.ctx, n.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	n.handlers = context.WithValue(n.ctx, handlerKey{}, n)
+	n.outlets.m = map[Address]*outlet{}
+	n.interests.init()
+	n.members.init(n)
+	n.questions.init()
+	n.health.init(n)
 
-func (n *Node) Publish(ctx context.Context, to Address, payload []byte) error { panic("soon") }
-func (n *Node) PublishBatch(ctx context.Context, batch []Outgoing) error      { panic("soon") }
-func (n *Node) Subscribe(ctx context.Context, to Address, h Handler) (Subscription, error) {
-	panic("soon")
+	t.Start(sink{n})
+	if err := n.start(ctx); err != nil {
+		n.abort()
+		return fail(err)
+	}
+	return n, nil
 }
-func (n *Node) Close(ctx context.Context) error { panic("soon") }
-func (n *Node) ID() NodeID                      { panic("soon") }
-func (n *Node) Members() []Member               { panic("soon") }
-func (n *Node) Ask(ctx context.Context, node NodeID, service string, request []byte) ([]byte, error) {
-	panic("soon")
+
+// start subscribes the engine's own channels, connects, and waits for the first outcome.
+func (n *Node) start(ctx context.Context) error {
+	members := n.own(membersAddress)
+	inbox := n.own(inboxAddress(n.id))
+	l := n.linkOf(members.channel)
+	l.first = members
+	n.linkOf(inbox.channel)
+	for _, l := range n.allLinks() {
+		l.addProbe()
+	}
+	n.work.Go(n.duties)
+
+	first := make(chan error, 1) // the outcome of the first attempt of the members' link
+	l.outcome = first
+	for _, l := range n.allLinks() {
+		l.start()
+	}
+	select {
+	case err := <-first:
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrDenied), errors.Is(err, ErrInvalidOption), n.o.RequireBroker:
+			return err
+		default:
+			n.log.Warn("broker not reachable; the node opens without it and connects when it comes", "err", err)
+			return nil
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+	}
+	// Wait for the first probe: then the node has heard itself the whole way round.
+	timeout := time.NewTimer(n.o.ProbeTimeout)
+	defer timeout.Stop()
+	select {
+	case <-l.heard:
+		return nil
+	case <-timeout.C:
+		if n.o.RequireBroker {
+			return fmt.Errorf("%w: connected, but the node does not hear itself within %v", ErrUnavailable, n.o.ProbeTimeout)
+		}
+		return nil
+	case err := <-l.refused:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+	}
 }
-func (n *Node) AskAll(ctx context.Context, service string, request []byte) ([]Answer, error) {
-	panic("soon")
+
+// abort frees everything without a word to anybody.
+func (n *Node) abort() {
+	n.ending.Store(true)
+	n.cancel(ErrClosed)
+	_ = n.t.Close() // nothing was promised to anybody yet
+	n.work.Wait()
 }
-func (n *Node) Answer(service string, f AnswerFunc) (stop func()) { panic("soon") }
-func (n *Node) Health() Health                                    { panic("soon") }
-func (n *Node) OnHealth(f func(Health)) (stop func())             { panic("soon") }
-func (n *Node) Stats() Stats                                      { panic("soon") }
+
+// ID returns the node's id: 16 characters of 0-9 a-f, random and new at every Open.
+func (n *Node) ID() NodeID { return n.id }
+
+// Namespace returns the namespace the node is in.
+func (n *Node) Namespace() string { return n.o.Namespace }
+
+// MaxPayload returns the largest payload in bytes.
+func (n *Node) MaxPayload() int { return n.o.MaxPayload }
+
+func (n *Node) closed() bool { return n.ending.Load() }
+
+// error wraps an error for the caller.
+func (n *Node) error(op string, a Address, err error) error {
+	return &Error{Op: op, Address: a, Err: err, hashNames: n.o.HashNames}
+}
+
+// linkOf returns the link a channel uses, making it if it is new.
+func (n *Node) linkOf(channel string) *link {
+	id := n.t.Link(channel)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l := n.links[id]
+	if l == nil {
+		l = newLink(n, id)
+		n.links[id] = l
+	}
+	return l
+}
+
+func (n *Node) link(id transport.Link) *link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.links[id]
+}
+
+func (n *Node) allLinks() []*link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	links := make([]*link, 0, len(n.links))
+	for _, l := range n.links {
+		links = append(links, l)
+	}
+	slices.SortFunc(links, func(a, b *link) int { return int(a.id) - int(b.id) })
+	return links
+}
+
+// backoff is the jittered wait before the attempt after k failed ones: from half to the whole of a doubling time.
+func (n *Node) backoff(k int) time.Duration {
+	d := n.o.ReconnectMin
+	for range k - 1 {
+		if d *= 2; d >= n.o.ReconnectMax {
+			d = n.o.ReconnectMax
+			break
+		}
+	}
+	return d/2 + mathrand.N(d/2+1) //nolint:gosec // jitter, not a secret
+}
+
+// sleep waits, or until the node closes.
+func (n *Node) sleep(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-n.ctx.Done():
+	}
+}
+
+// shown is an address for a log.
+func (n *Node) shown(a Address) slog.Attr {
+	return slog.String("address", a.display(n.o.HashNames))
+}
+
+func nodeID(p wire.Publisher) NodeID { return NodeID(hex.EncodeToString(p[:])) }
+
+type handlerKey struct{}
+
+// insideHandler reports whether ctx derives from the context of a handler of this node.
+func (n *Node) insideHandler(ctx context.Context) bool {
+	return ctx.Value(handlerKey{}) == n
+}

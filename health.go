@@ -1,0 +1,158 @@
+package backplane
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// healthWatch holds the present health and tells changes. Looking is cheap and done after everything that may change it.
+type healthWatch struct {
+	n *Node
+
+	mu       sync.Mutex // guards what follows
+	now      Health
+	watchers []*watcher
+	ended    bool
+	telling  bool          // tell's goroutine runs
+	idle     chan struct{} // closed when tell's goroutine has ended
+}
+
+// watcher is one function registered by OnHealth.
+type watcher struct {
+	f       func(Health)
+	told    State // 0: nothing yet
+	stopped bool
+}
+
+func (w *healthWatch) init(n *Node) {
+	w.n = n
+	w.now = Health{State: Down, Since: time.Now(), Causes: []Cause{{Kind: CauseLink, Err: fmt.Errorf("%w: not connected yet", ErrUnavailable)}}}
+}
+
+// Health returns how messages travel now. It asks nobody: it returns what probes, heartbeats and the broker's answers
+// showed last, so it is cheap.
+func (n *Node) Health() Health {
+	n.health.look()
+	n.health.mu.Lock()
+	defer n.health.mu.Unlock()
+	h := n.health.now
+	h.Causes = slices.Clone(h.Causes)
+	return h
+}
+
+// OnHealth calls f with the state at registration and then with every change of state, once each and in order, from one
+// goroutine of the node, until stop is called. While f runs, later changes wait, merged into the newest. f may call
+// anything of the node; Close waits for it until its context ends.
+func (n *Node) OnHealth(f func(Health)) (stop func()) {
+	w := &n.health
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	one := &watcher{f: f}
+	w.watchers = append(w.watchers, one)
+	w.wake()
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		one.stopped = true
+		w.watchers = slices.DeleteFunc(w.watchers, func(o *watcher) bool { return o == one })
+	}
+}
+
+// look works the health out anew.
+func (w *healthWatch) look() {
+	h := w.n.examine(time.Now())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
+	h.Since = w.now.Since
+	if h.State != w.now.State {
+		h.Since = time.Now()
+	}
+	changed := h.State != w.now.State
+	w.now = h
+	if changed {
+		if h.State == Up {
+			w.n.log.Info("health", "state", h.State.String())
+		} else {
+			w.n.log.Warn("health", "state", h.State.String(), "cause", string(h.Causes[0].Kind), "err", h.Causes[0].Err)
+		}
+		w.wake()
+	}
+}
+
+// end makes the state Down for good, tells it, and waits for the telling.
+func (w *healthWatch) end() {
+	w.mu.Lock()
+	w.ended = true
+	w.now = Health{State: Down, Since: time.Now(), Causes: []Cause{{Kind: CauseClosed, Err: ErrClosed}}}
+	w.wake()
+	w.mu.Unlock()
+}
+
+// wake starts the telling if it does not run. mu is held.
+func (w *healthWatch) wake() {
+	if w.telling || len(w.watchers) == 0 {
+		return
+	}
+	w.telling = true
+	go w.tell()
+}
+
+// tell calls the watchers that do not know the present state yet; it ends when all do. The order is kept because only
+// one tell runs at a time.
+func (w *healthWatch) tell() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		i := slices.IndexFunc(w.watchers, func(one *watcher) bool { return one.told != w.now.State })
+		if i < 0 {
+			w.telling = false
+			return
+		}
+		one, h := w.watchers[i], w.now
+		one.told = h.State
+		h.Causes = slices.Clone(h.Causes)
+		w.mu.Unlock()
+		one.f(h)
+		w.mu.Lock()
+	}
+}
+
+// examine works out the health from what is known.
+func (n *Node) examine(now time.Time) Health {
+	var h Health
+	links := n.allLinks()
+	bad := 0
+	for _, l := range links {
+		up, silent, err, role := l.condition(now)
+		h.LastProbe = max(h.LastProbe, time.Duration(l.lastProbe.Load()))
+		switch {
+		case !up:
+			bad++
+			h.Causes = append(h.Causes, Cause{Kind: CauseLink, Link: int(l.id), Err: err})
+		case role != nil:
+			bad++
+			h.Causes = append(h.Causes, Cause{Kind: CauseRole, Link: int(l.id), Err: role})
+		case silent:
+			bad++
+			h.Causes = append(h.Causes, Cause{Kind: CauseSilent, Link: int(l.id), Err: fmt.Errorf("%w: no probe came back within %v", ErrUnavailable, n.o.ProbeTimeout)})
+		}
+	}
+	h.Causes = append(h.Causes, n.members.causes(now)...)
+	if k := n.interests.denials(); k > 0 {
+		h.Causes = append(h.Causes, Cause{Kind: CauseDenied, Err: fmt.Errorf("%w: %d subscriptions are refused", ErrDenied, k)})
+	}
+	switch {
+	case bad == len(links):
+		h.State = Down
+	case len(h.Causes) > 0:
+		h.State = Degraded
+	default:
+		h.State = Up
+	}
+	return h
+}

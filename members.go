@@ -1,0 +1,315 @@
+package backplane
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane/internal/wire"
+)
+
+// Heartbeats go to all nodes, so their traffic grows with the square of the number of nodes: 200 nodes at one heartbeat
+// in 2 s are 100 messages a second for the broker to take and 20,000 to hand out. They are kept small (about 50 bytes)
+// and decoded without an allocation. A node that comes is answered by each member at its own inbox, not to all.
+
+// heartbeatVersion is the version of a heartbeat's body.
+const heartbeatVersion = 1
+
+type heartbeatFlags byte
+
+const (
+	flagHello   heartbeatFlags = 1 // sent after each connect: who hears it answers with a heartbeat of its own
+	flagGoodbye heartbeatFlags = 2 // the node closes
+	flagDirect  heartbeatFlags = 4 // an answer to a hello, at its sender's inbox
+)
+
+// goneMost is how many nodes that died are remembered, to notice when one speaks again.
+const goneMost = 4096
+
+// memberTable knows who is alive.
+type memberTable struct {
+	n *Node
+
+	mu       sync.Mutex                 // guards what follows; taken with interest.mu held, never the other way round
+	m        map[wire.Publisher]*member // without this node
+	self     Member
+	gone     map[wire.Publisher]time.Time // declared dead, not said goodbye
+	settling time.Time                    // until then nobody is declared dead
+	ids      map[wire.Publisher]NodeID    // of publishers heard, to have each id once
+}
+
+// member is another node.
+type member struct {
+	Member
+	heard    time.Time // the last heartbeat
+	recent   [2]beat   // the last two heartbeats on the members' channel
+	settings settings
+	differs  error // in what its settings could lose messages
+}
+
+// beat is what a heartbeat tells about the numbers of its sender: see numbers.go.
+type beat struct{ tick, epoch uint64 }
+
+func (t *memberTable) init(n *Node) {
+	t.n = n
+	t.m = map[wire.Publisher]*member{}
+	t.gone = map[wire.Publisher]time.Time{}
+	t.ids = map[wire.Publisher]NodeID{}
+	t.self = Member{ID: n.id, Label: n.o.Label, Since: time.Now(), Self: true}
+}
+
+// Members lists the nodes known to be alive, this one included, sorted by id. A node is known from its first heartbeat,
+// which it sends when it connects and then every [Options.Heartbeat], until it says goodbye or has been silent for
+// [Options.MemberTimeout].
+func (n *Node) Members() []Member {
+	t := &n.members
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	members := make([]Member, 0, 1+len(t.m))
+	members = append(members, t.self)
+	for _, m := range t.m {
+		members = append(members, m.Member)
+	}
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	return members
+}
+
+// idOf returns the id of a publisher, the same string for each call where it can.
+func (t *memberTable) idOf(p wire.Publisher) NodeID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p == t.n.publisher {
+		return t.n.id
+	}
+	if m := t.m[p]; m != nil {
+		return m.ID
+	}
+	if id, ok := t.ids[p]; ok {
+		return id
+	}
+	if len(t.ids) >= goneMost {
+		clear(t.ids)
+	}
+	id := nodeID(p)
+	t.ids[p] = id
+	return id
+}
+
+// beganAfter reports whether it is sure that an epoch of a publisher began after the given tick.
+func (t *memberTable) beganAfter(p wire.Publisher, epoch, tick uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := t.m[p]
+	if m == nil {
+		return false
+	}
+	for _, b := range m.recent {
+		if b.tick > tick && b.epoch < epoch {
+			return true
+		}
+	}
+	return false
+}
+
+// settle lets nobody be declared dead for a member timeout: this node was cut off or paused, so that the silence may
+// have been its own.
+func (n *Node) settle() {
+	t := &n.members
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settling = time.Now().Add(n.o.MemberTimeout)
+}
+
+// appendHeartbeat encodes a heartbeat: version, flags, newest epoch, settings, label.
+func (n *Node) appendHeartbeat(b []byte, flags heartbeatFlags) []byte {
+	b = append(b, heartbeatVersion, byte(flags))
+	b = appendUint64(b, n.epochClock.Load())
+	b = appendUint64(b, n.settings.wireMin)
+	b = appendUint64(b, n.settings.wireMax)
+	b = appendUint64(b, n.settings.maxPayload)
+	for _, d := range []time.Duration{n.settings.heartbeat, n.settings.memberTimeout, n.settings.tailMark} {
+		b = appendUint64(b, uint64(d/time.Millisecond)) //nolint:gosec // checked to be positive
+	}
+	return appendBytes(b, n.o.Label)
+}
+
+// sendHeartbeat sends one to all. Its content is encoded when it leaves: the epoch in it must not be older than what was
+// sent before it.
+func (n *Node) sendHeartbeat(flags heartbeatFlags) {
+	n.sendOwn(membersAddress, wire.Heartbeat, []byte{byte(flags)})
+}
+
+// heartbeatHeard acts on a heartbeat.
+func (n *Node) heartbeatHeard(p wire.Publisher, body []byte) error {
+	if p == n.publisher {
+		return nil
+	}
+	if len(body) < 2 {
+		return fmt.Errorf("%w: a heartbeat of %d bytes", wire.ErrBroken, len(body))
+	}
+	if body[0] != heartbeatVersion {
+		return fmt.Errorf("%w: heartbeat %d", wire.ErrVersion, body[0])
+	}
+	flags, rest := heartbeatFlags(body[1]), body[2:]
+	var values [7]uint64
+	for i := range values {
+		var err error
+		if values[i], rest, err = uint64At(rest); err != nil {
+			return err
+		}
+	}
+	label, _, err := bytesAt(rest)
+	if err != nil || len(label) > maxLabel {
+		return fmt.Errorf("%w: a heartbeat's label", wire.ErrBroken)
+	}
+	ms := func(v uint64) time.Duration { return time.Duration(min(v, 1<<40)) * time.Millisecond } //nolint:gosec // bounded
+	s := settings{
+		wireMin: values[1], wireMax: values[2], maxPayload: values[3],
+		heartbeat: ms(values[4]), memberTimeout: ms(values[5]), tailMark: ms(values[6]),
+	}
+	n.members.beat(p, flags, values[0], s, label)
+	return nil
+}
+
+// beat records a heartbeat.
+func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64, s settings, label []byte) {
+	n := t.n
+	now := time.Now()
+	tick := n.ticks.Add(1)
+	t.mu.Lock()
+	if flags&flagGoodbye != 0 {
+		m := t.m[p]
+		delete(t.m, p)
+		t.mu.Unlock()
+		if m != nil {
+			n.log.Info("member left", "node", string(m.ID), "label", m.Label)
+			n.memberGone(p, fmt.Errorf("%w: node %s has left", ErrUnavailable, m.ID))
+		}
+		return
+	}
+	_, back := t.gone[p]
+	delete(t.gone, p)
+	m := t.m[p]
+	fresh := m == nil
+	if fresh {
+		m = &member{Member: Member{ID: nodeID(p), Label: string(label), Since: now}}
+		t.m[p] = m
+		delete(t.ids, p)
+	}
+	m.heard = now
+	if flags&flagDirect == 0 { // the inbox may be on another link than the members' channel
+		m.recent[0], m.recent[1] = m.recent[1], beat{tick, epoch}
+	}
+	if fresh || m.settings != s {
+		m.settings = s
+		m.differs = n.settings.disagree(s)
+	}
+	differs := m.differs
+	id := m.ID
+	t.mu.Unlock()
+
+	if flags&flagHello != 0 {
+		n.sendOwn(inboxAddress(id), wire.Heartbeat, []byte{byte(flagDirect)})
+	}
+	if !fresh {
+		return
+	}
+	n.log.Info("member found", "node", string(id), "label", string(label))
+	if differs != nil {
+		n.log.Error("a member's settings differ in a way that can lose messages", "node", string(id), "err", differs)
+	}
+	if back {
+		n.interests.memberBack(n, id)
+	}
+	n.health.look()
+}
+
+// memberBack tells every subscription that a node which had been declared dead speaks again: what it sent meanwhile may
+// be missing, and its counters are forgotten.
+func (t *interestTable) memberBack(n *Node, id NodeID) {
+	n.log.Warn("a member that was declared dead speaks again", "node", string(id))
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, in := range t.m {
+		in.mu.Lock()
+		if in.head != nil {
+			in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: time.Now(), Publisher: id}})
+		}
+		in.mu.Unlock()
+	}
+}
+
+// checkMembers declares dead who has been silent for too long.
+func (t *memberTable) check(now time.Time) {
+	n := t.n
+	var dead []*member
+	var publishers []wire.Publisher
+	t.mu.Lock()
+	if now.After(t.settling) {
+		for p, m := range t.m {
+			if now.Sub(m.heard) >= n.o.MemberTimeout {
+				delete(t.m, p)
+				if len(t.gone) >= goneMost {
+					clear(t.gone)
+				}
+				t.gone[p] = now
+				dead, publishers = append(dead, m), append(publishers, p)
+			}
+		}
+	}
+	t.mu.Unlock()
+	for i, m := range dead {
+		n.stats.membersLost.Add(1)
+		n.log.Warn("member lost", "node", string(m.ID), "label", m.Label, "silent", now.Sub(m.heard))
+		n.memberGone(publishers[i], fmt.Errorf("%w: node %s fell silent", ErrUnavailable, m.ID))
+	}
+}
+
+// memberGone ends what concerns a node that is not there any more.
+func (n *Node) memberGone(p wire.Publisher, why error) {
+	n.interests.forgetMember(n, p)
+	n.questions.memberGone(p, why)
+	n.health.look()
+}
+
+// causes lists what the members give health to tell.
+func (t *memberTable) causes(now time.Time) []Cause {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var causes []Cause
+	for _, m := range t.m {
+		if silent := now.Sub(m.heard); silent >= t.n.o.MemberTimeout/2 && now.After(t.settling) {
+			causes = append(causes, Cause{Kind: CauseMember, Node: m.ID, Err: fmt.Errorf("%w: no heartbeat for %v", ErrUnavailable, silent.Round(time.Millisecond))})
+		}
+		if m.differs != nil {
+			causes = append(causes, Cause{Kind: CauseSettings, Node: m.ID, Err: m.differs})
+		}
+	}
+	slices.SortFunc(causes, func(a, b Cause) int { return cmp.Compare(a.Node, b.Node) })
+	return causes
+}
+
+// others lists the members without this node.
+func (t *memberTable) others() []wire.Publisher {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ps := make([]wire.Publisher, 0, len(t.m))
+	for p := range t.m {
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// find returns the publisher of a member's id; false if no such member is alive.
+func (t *memberTable) find(id NodeID) (wire.Publisher, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for p, m := range t.m {
+		if m.ID == id {
+			return p, true
+		}
+	}
+	return wire.Publisher{}, false
+}

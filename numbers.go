@@ -1,0 +1,153 @@
+package backplane
+
+import "github.com/gobackplane/backplane/internal/wire"
+
+// A publisher numbers its messages to an address 1, 2, 3 … within an epoch. When it has been silent on the address for
+// a while it sends a tail mark, the last number, which closes the epoch, and forgets the counter; its next message to the
+// address begins a new epoch. Epochs are counted for the node as a whole, so that a later one has a greater number.
+//
+// A receiver keeps a counter for each publisher it hears on an address: from it follow repeats and exact gaps. What it
+// cannot know by a counter is whether it missed the beginning of an epoch of which it hears, say, number 5 first: 1 to 4
+// may have been sent before it subscribed. Heartbeats settle that. Each carries the number of the newest epoch its
+// sender had begun when the heartbeat left; heartbeats and messages of a sender leave in order on one link, so an
+// epoch newer than a heartbeat that came in after the subscription was confirmed began after it as well.
+
+// counter is what a receiver knows of one publisher on one address.
+type counter struct {
+	id     NodeID
+	epoch  uint64 // the newest epoch heard
+	last   uint64 // the last number heard in it
+	closed bool   // the epoch is closed, and all of it was heard or told missing
+	lost   bool   // a gap of unknown size was told after last was heard
+	idle   uint8  // sweeps since it was closed
+}
+
+// verdict is what a number means for the subscriptions.
+type verdict struct {
+	deliver bool
+	gap     bool   // tell a gap first
+	missed  uint64 // its count, 0 for unknown
+}
+
+// message judges number k of an epoch. fresh: the counter has just been made, and ours tells whether the epoch began
+// while we were subscribed.
+func (c *counter) message(epoch, k uint64, fresh, ours bool) verdict {
+	var v verdict
+	switch {
+	case fresh:
+		if ours && k > 1 {
+			v = verdict{gap: true, missed: k - 1}
+		}
+	case epoch < c.epoch, epoch == c.epoch && k <= c.last:
+		return verdict{} // a repeat, or so late that it was told missing
+	case epoch == c.epoch:
+		if k > c.last+1 {
+			v = verdict{gap: true, missed: k - c.last - 1}
+		}
+	default: // a new epoch
+		v.missed = k - 1
+		v.gap = k > 1 || !c.closed && !c.lost // the end of the old one is not known
+	}
+	c.epoch, c.last, c.closed, c.lost, c.idle = epoch, k, false, false, 0
+	v.deliver = true
+	return v
+}
+
+// tail judges a tail mark: number k was the last of its epoch.
+func (c *counter) tail(epoch, k uint64, fresh, ours bool) verdict {
+	var v verdict
+	switch {
+	case fresh:
+		if ours && k > 0 {
+			v = verdict{gap: true, missed: k}
+		}
+	case epoch < c.epoch:
+		return verdict{}
+	case epoch == c.epoch:
+		if k > c.last {
+			v = verdict{gap: true, missed: k - c.last}
+		}
+		k = max(k, c.last)
+	default:
+		v = verdict{gap: k > 0 || !c.closed && !c.lost, missed: k}
+	}
+	c.epoch, c.last, c.closed, c.lost, c.idle = epoch, k, true, false, 0
+	return v
+}
+
+// counterOf returns the counter of a publisher on an interest, making it if there is none. It returns nil when the
+// table is full. in.mu is held.
+func (in *interest) counterOf(n *Node, p wire.Publisher) (c *counter, fresh bool) {
+	if c = in.publishers[p]; c != nil {
+		return c, false
+	}
+	if n.stats.receivingCounters.Load() >= int64(n.o.MaxCounters) && !in.forgetClosed(n) {
+		return nil, true
+	}
+	if in.publishers == nil {
+		in.publishers = make(map[wire.Publisher]*counter, 1)
+		n.interests.counted.add(in)
+	}
+	c = &counter{id: n.members.idOf(p)}
+	in.publishers[p] = c
+	n.stats.receivingCounters.Add(1)
+	return c, true
+}
+
+// forgetClosed drops the closed counters of an interest to make room. in.mu is held.
+func (in *interest) forgetClosed(n *Node) bool {
+	dropped := false
+	for p, c := range in.publishers {
+		if c.closed {
+			delete(in.publishers, p)
+			n.stats.receivingCounters.Add(-1)
+			dropped = true
+		}
+	}
+	return dropped
+}
+
+// forgetPublishers drops all counters of an interest that is not in force.
+func (in *interest) forgetPublishers(n *Node) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	n.stats.receivingCounters.Add(-int64(len(in.publishers)))
+	in.publishers = nil
+	n.interests.counted.remove(in)
+}
+
+// closedSweeps is how many sweeps a closed counter is kept, so that a late repeat of its epoch is still known as one.
+const closedSweeps = 3
+
+// sweep forgets counters that were closed some sweeps ago. It is called every member timeout.
+func (t *interestTable) sweep(n *Node) {
+	for _, in := range t.counted.all() {
+		in.mu.Lock()
+		for p, c := range in.publishers {
+			if !c.closed {
+				continue
+			}
+			if c.idle++; c.idle >= closedSweeps {
+				delete(in.publishers, p)
+				n.stats.receivingCounters.Add(-1)
+			}
+		}
+		if len(in.publishers) == 0 {
+			in.publishers = nil
+			t.counted.remove(in)
+		}
+		in.mu.Unlock()
+	}
+}
+
+// forgetMember drops the counters of a node that is dead or has left.
+func (t *interestTable) forgetMember(n *Node, p wire.Publisher) {
+	for _, in := range t.counted.all() {
+		in.mu.Lock()
+		if _, there := in.publishers[p]; there {
+			delete(in.publishers, p)
+			n.stats.receivingCounters.Add(-1)
+		}
+		in.mu.Unlock()
+	}
+}

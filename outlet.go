@@ -1,0 +1,114 @@
+package backplane
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane/internal/wire"
+)
+
+// outlet is one address as a publisher sees it: what waits for it, and the last number spent on it. An outlet lives from
+// the first message to an address until a tail mark has closed its epoch.
+type outlet struct {
+	addr    Address
+	channel string
+
+	// Guarded by the mutex of the lane the outlet is on; lane itself changes only while nothing waits or is under way.
+	lane     *lane
+	queue    []*item       // what waits, in order
+	retry    *parcel       // a frame whose fate is unknown, to be sent again before anything else
+	flight   bool          // a frame is under way
+	ready    bool          // in the lane's list of outlets that have something to send
+	dead     bool          // removed from the table: look up again
+	closing  bool          // a tail mark waits or is under way
+	epoch    uint64        // 0: none begun
+	last     uint64        // the last number spent in the epoch
+	lastUsed time.Time     // when something was last queued
+	aged     *list.Element // place in the lane's list by lastUsed; nil for the engine's own outlets
+}
+
+// item is one message on its way out.
+type item struct {
+	call    *call // who waits; nil for the engine's own traffic
+	outlet  *outlet
+	payload []byte // the caller's, until its call returns
+	typ     wire.Type
+
+	// Guarded by the mutex of the outlet's lane.
+	state itemState
+	err   error
+}
+
+type itemState uint8
+
+const (
+	itemNew       itemState = iota
+	itemQueued              // waits; may be taken back
+	itemSent                // in a frame
+	itemAbandoned           // in a frame, and nobody waits for its fate any more
+	itemDone                // fate known, or taken back
+)
+
+// size is what an item counts in the publish queue.
+func (it *item) size() int { return len(it.payload) + itemOverhead }
+
+// itemOverhead is what an item without payload counts: about what it and its share of a frame take.
+const itemOverhead = 64
+
+// parcel is one frame with the items in it. It is kept as it is for a retry, so that every attempt sends the same bytes
+// under the same numbers, and receivers drop the repeats.
+type parcel struct {
+	outlet *outlet
+	frame  []byte
+	items  []*item
+	// unknown is set once an attempt's fate is unknown: from then on the numbers are spent.
+	unknown bool
+	// before is the outlet's position before this frame, restored when the frame is surely not taken: a number is spent
+	// only when bytes may be on the wire, so that nothing needs to be declared void.
+	before, after position
+}
+
+type position struct{ epoch, last uint64 }
+
+// outletTable finds outlets by address.
+type outletTable struct {
+	mu sync.RWMutex
+	m  map[Address]*outlet // guarded by mu
+}
+
+func (t *outletTable) get(a Address) *outlet {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.m[a]
+}
+
+func (t *outletTable) count() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.m)
+}
+
+// outletFor returns the outlet of an address, making it if there is none.
+func (n *Node) outletFor(a Address) *outlet {
+	if o := n.outlets.get(a); o != nil {
+		return o
+	}
+	channel := n.names.channel(a)
+	o := &outlet{addr: n.names.owned(a, channel), channel: channel, lane: n.linkOf(channel).lane}
+	n.outlets.mu.Lock()
+	defer n.outlets.mu.Unlock()
+	if there := n.outlets.m[a]; there != nil {
+		return there
+	}
+	n.outlets.m[o.addr] = o
+	return o
+}
+
+// forget removes an outlet from the table. The lane's mutex is held.
+func (n *Node) forget(o *outlet) {
+	o.dead = true
+	n.outlets.mu.Lock()
+	delete(n.outlets.m, o.addr)
+	n.outlets.mu.Unlock()
+}
