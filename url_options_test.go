@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func TestEveryPlainOptionCanStandInAURL(t *testing.T) {
 		case reflect.TypeFor[string]():
 			query.Set(f.Name, "text of "+f.Name)
 		case reflect.TypeFor[int]():
-			query.Set(f.Name, fmt.Sprint(100+i))
+			query.Set(f.Name, strconv.Itoa(100+i))
 		case reflect.TypeFor[time.Duration]():
 			query.Set(f.Name, fmt.Sprintf("%dms", 100+i))
 		case reflect.TypeFor[bool]():

@@ -3,6 +3,7 @@ package inmem
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,19 +17,19 @@ func (s *nullSink) Frame(transport.Link, string, []byte)    { s.frames++ }
 func (*nullSink) Gap(transport.Link, []string, bool, error) {}
 func (*nullSink) Down(transport.Link, error)                {}
 
-func newClient(t testing.TB, b *Broker, id string, channels ...string) (transport.Transport, *nullSink) {
-	t.Helper()
+func newClient(tb testing.TB, b *Broker, id string, channels ...string) (transport.Transport, *nullSink) {
+	tb.Helper()
 	tr, err := b.Opener()(transport.Config{Node: transport.NodeID(id)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	sink := &nullSink{}
 	tr.Start(sink)
-	if err = tr.Connect(t.Context(), 0); err != nil {
-		t.Fatal(err)
+	if err = tr.Connect(tb.Context(), 0); err != nil {
+		tb.Fatal(err)
 	}
-	if errs := tr.Subscribe(t.Context(), 0, channels); errs != nil {
-		t.Fatal(errs)
+	if errs := tr.Subscribe(tb.Context(), 0, channels); errs != nil {
+		tb.Fatal(errs)
 	}
 	return tr, sink
 }
@@ -104,7 +105,7 @@ func TestPublishAllocatesOneCopy(t *testing.T) {
 	sinks := make([]*nullSink, nodes)
 	var x transport.Transport
 	for i := range nodes {
-		x, sinks[i] = newClient(t, b, fmt.Sprint(i), "one")
+		x, sinks[i] = newClient(t, b, strconv.Itoa(i), "one")
 	}
 	frames := []transport.Frame{{Channel: "one", Data: make([]byte, 128)}}
 	allocs := testing.AllocsPerRun(100, func() { x.Publish(t.Context(), 0, frames) })
@@ -124,7 +125,7 @@ func BenchmarkPublish(b *testing.B) {
 			broker := NewBroker()
 			var x transport.Transport
 			for i := range nodes {
-				x, _ = newClient(b, broker, fmt.Sprint(i), "one")
+				x, _ = newClient(b, broker, strconv.Itoa(i), "one")
 			}
 			frames := []transport.Frame{{Channel: "one", Data: make([]byte, 128)}}
 			b.ReportAllocs()

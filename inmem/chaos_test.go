@@ -84,6 +84,7 @@ func TestRandomFaults(t *testing.T) {
 
 // live does what an engine does with a link, for a while.
 func live(t *testing.T, tr transport.Transport, sink *lifeSink, r *rand.Rand) {
+	t.Helper()
 	for range 200 {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 		sink.live.Store(true) // a Down may come before Connect has returned

@@ -112,7 +112,7 @@ func URL(rawurl string) transport.Opener {
 	return New(Options{})
 }
 
-func (o Options) validate() error {
+func (o *Options) validate() error {
 	l := o.Limits
 	switch {
 	case o.Backlog < 0:

@@ -78,12 +78,6 @@ type keeper struct{ frames *[][]byte }
 func (k keeper) Frame(_ transport.Link, _ string, data []byte) { *k.frames = append(*k.frames, data) }
 func (k keeper) Gap(transport.Link, []string, bool, error)     {}
 func (k keeper) Down(transport.Link, error)                    {}
-func (p *peer) frames(channel string, data ...string) (f []transport.Frame) {
-	for _, d := range data {
-		f = append(f, transport.Frame{Channel: channel, Data: []byte(d)})
-	}
-	return f
-}
 
 // All nodes hear all channels in one order, and each publisher's frames in its own.
 func TestOneOrderForAll(t *testing.T) {
@@ -97,7 +91,7 @@ func TestOneOrderForAll(t *testing.T) {
 	for _, p := range peers {
 		wg.Go(func() {
 			for i := range batches {
-				var frames []transport.Frame
+				frames := make([]transport.Frame, 0, batch)
 				for j := range batch {
 					channel := []string{"one", "two"}[(i+j)%2]
 					frames = append(frames, transport.Frame{Channel: channel, Data: fmt.Appendf(nil, "%s/%06d", p.id, i*batch+j)})
