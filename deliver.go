@@ -2,7 +2,6 @@ package backplane
 
 import (
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -44,7 +43,10 @@ func (k sink) Frame(id transport.Link, channel string, data []byte) {
 
 // hear hands the messages of a frame to the subscriptions of an interest.
 func (n *Node) hear(in *interest, r *wire.Reader) {
-	buf, _ := eventBuffers.Get().(*[]Event)
+	buf, ok := n.events.Get().(*[]Event)
+	if !ok {
+		buf = new([]Event)
+	}
 	events := (*buf)[:0]
 	in.mu.Lock()
 	in.tellLoss(n)
@@ -107,13 +109,11 @@ func (n *Node) hear(in *interest, r *wire.Reader) {
 	in.mu.Unlock()
 	clear(events)
 	*buf = events[:0]
-	eventBuffers.Put(buf)
+	n.events.Put(buf)
 }
 
 // knownField knows no fields yet: those that need not be understood are skipped.
 func knownField(uint64, []byte) bool { return false }
-
-var eventBuffers = sync.Pool{New: func() any { b := make([]Event, 0, 64); return &b }}
 
 // push hands events to all subscriptions. in.mu is held.
 func (in *interest) push(events []Event) {

@@ -41,6 +41,8 @@ type link struct {
 	give       context.CancelCauseFunc // gives the present connection up
 	giveCause  error
 	told       bool      // heard is closed
+	probed     bool      // a probe came back on the present connection
+	restored   bool      // every subscription was asked for on the present connection
 	nonce      uint64    // of the newest probe
 	sent       time.Time // when it was sent
 	unanswered time.Time // since when a probe is due to come back; zero if none is
@@ -121,6 +123,7 @@ func (l *link) serve() error {
 	l.lastFrame.Store(now.UnixNano())
 	l.mu.Lock()
 	l.up, l.failed, l.err, l.role = true, false, nil, nil
+	l.probed, l.restored = false, false
 	l.give = give
 	l.unanswered = now // the first probe's subscription is due as well
 	cause := l.giveCause
@@ -142,6 +145,7 @@ func (l *link) serve() error {
 	for {
 		for l.reconcile(ctx) {
 		}
+		l.setRestored()
 		if len(l.later) > 0 {
 			retry.Reset(n.backoff(5))
 		}
@@ -155,6 +159,17 @@ func (l *link) serve() error {
 			defer l.mu.Unlock()
 			return l.giveCause
 		}
+	}
+}
+
+// setRestored records that the broker has answered for every subscription that was wanted at the connect.
+func (l *link) setRestored() {
+	l.mu.Lock()
+	first := !l.restored
+	l.restored = true
+	l.mu.Unlock()
+	if first {
+		l.n.health.look()
 	}
 }
 
@@ -263,7 +278,7 @@ func (l *link) probeHeard(nonce uint64) {
 		l.mu.Unlock()
 		return
 	}
-	l.told = true
+	l.told, l.probed = true, true
 	if late {
 		l.unanswered = l.sent
 	} else {
@@ -277,10 +292,15 @@ func (l *link) probeHeard(nonce uint64) {
 	l.n.health.look()
 }
 
+var errRestoring = fmt.Errorf("%w: subscriptions are being restored", ErrUnavailable)
+
 // condition is what health needs to know of a link.
 func (l *link) condition(now time.Time) (up, silent bool, err, role error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	silent = l.up && (!l.told || !l.unanswered.IsZero() && now.Sub(l.unanswered) >= l.n.o.ProbeTimeout)
-	return l.up, silent, l.err, l.role
+	silent = l.up && (!l.probed || !l.unanswered.IsZero() && now.Sub(l.unanswered) >= l.n.o.ProbeTimeout)
+	if err = l.err; l.up && !l.restored {
+		return false, silent, errRestoring, l.role
+	}
+	return l.up, silent, err, l.role
 }

@@ -45,6 +45,8 @@ type Node struct {
 	ticks      atomic.Uint64 // orders confirmations of subscriptions and heartbeats heard; see numbers.go
 	stats      stats
 	complained atomic.Int64 // when a frame could last not be read, in UnixNano
+	calls      sync.Pool    // of *call
+	events     sync.Pool    // of *[]Event: what a frame's messages are gathered in
 
 	mu      sync.Mutex
 	links   map[transport.Link]*link // guarded by mu

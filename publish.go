@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -123,10 +122,11 @@ type call struct {
 	one  item          // the item of a Publish, here to save an allocation
 }
 
-var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
-
 func (n *Node) newCall(ctx context.Context, items int) *call {
-	c, _ := calls.Get().(*call)
+	c, ok := n.calls.Get().(*call)
+	if !ok {
+		c = &call{done: make(chan struct{}, 1)}
+	}
 	c.ctx = ctx
 	c.left.Store(int32(items)) //nolint:gosec // bounded by the length of a slice in memory
 	return c
@@ -136,7 +136,7 @@ func (n *Node) newCall(ctx context.Context, items int) *call {
 func (c *call) run(n *Node, to Address, it *item) error {
 	if err := n.enqueue(c.ctx, to, it); err != nil {
 		c.ctx = nil
-		calls.Put(c)
+		n.calls.Put(c)
 		return err
 	}
 	select {
@@ -154,7 +154,7 @@ func (c *call) run(n *Node, to Address, it *item) error {
 	err := it.err
 	c.ctx = nil
 	c.one = item{}
-	calls.Put(c)
+	n.calls.Put(c)
 	return err
 }
 

@@ -264,6 +264,9 @@ func (l *link) reconcile(ctx context.Context) bool {
 	t.mu.Lock()
 	todo := t.todo[l]
 	k := min(len(todo), reconcileMost)
+	if ours := countOwn(todo); ours > 0 {
+		k = ours // they must not wait for the others: the probe tells whether the link lives
+	}
 	for _, in := range todo[:k] {
 		in.queued = false
 		switch {
@@ -424,6 +427,16 @@ func (t *interestTable) wantAll(l *link) {
 	})
 	t.todo[l] = all
 	l.poke()
+}
+
+// countOwn counts the engine's own interests at the head of a list.
+func countOwn(ins []*interest) int {
+	for i, in := range ins {
+		if !in.own {
+			return i
+		}
+	}
+	return len(ins)
 }
 
 func ownFirst(in *interest) int {

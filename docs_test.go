@@ -1,0 +1,98 @@
+package backplane_test
+
+import (
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The README's program is run as a reader would run it, and is the one that pkg.go.dev shows as the example.
+func TestREADMEProgram(t *testing.T) {
+	readme := read(t, "README.md")
+	_, rest, ok := strings.Cut(readme, "```go\n")
+	program, _, ok2 := strings.Cut(rest, "```\n")
+	if !ok || !ok2 {
+		t.Fatal("README.md has no Go program")
+	}
+
+	body := func(text, head, end string) string {
+		_, text, _ = strings.Cut(text, head+"() {\n")
+		text, _, ok := strings.Cut(text, end)
+		if !ok {
+			t.Fatalf("no function %q that ends with %q", head, end)
+		}
+		return text
+	}
+	if body(program, "func main", "}\n\n") != body(read(t, "example_test.go"), "func Example", "\t// Output:") {
+		t.Error("the program in README.md is not the one in example_test.go")
+	}
+
+	file := filepath.Join(t.TempDir(), "main.go")
+	if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
+	if want := "instance b heard: bed 3: bell\n"; err != nil || string(out) != want {
+		t.Errorf("it printed %q, %v; want %q", out, err, want)
+	}
+}
+
+func TestREADMEIsShort(t *testing.T) {
+	if lines := strings.Count(read(t, "README.md"), "\n"); lines > 200 {
+		t.Errorf("README.md has %d lines; 200 are enough, the rest belongs into docs", lines)
+	}
+}
+
+// Every relative link in the documents leads to a file, and every anchor to a heading.
+func TestLinksInDocuments(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	eachFile(t, ".md", func(name string) {
+		for _, match := range link.FindAllStringSubmatch(read(t, name), -1) {
+			target, anchor, _ := strings.Cut(match[1], "#")
+			if strings.Contains(target, ":") {
+				continue // another site
+			}
+			file := name
+			if target != "" {
+				file = path.Join(path.Dir(name), target)
+			}
+			info, err := os.Stat(file)
+			if err != nil {
+				t.Errorf("%s links to %s, which is not there", name, match[1])
+				continue
+			}
+			if anchor != "" && !info.IsDir() && !hasHeading(read(t, file), anchor) {
+				t.Errorf("%s links to %s, which has no such heading", name, match[1])
+			}
+		}
+	})
+}
+
+// hasHeading reports whether a document has a heading with the anchor that web sites make of it.
+func hasHeading(document, anchor string) bool {
+	odd := regexp.MustCompile(`[^a-z0-9 _-]`)
+	for line := range strings.Lines(document) {
+		heading := strings.TrimLeft(line, "#")
+		if heading == line {
+			continue
+		}
+		heading = odd.ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), "")
+		if strings.ReplaceAll(heading, " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
