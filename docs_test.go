@@ -72,6 +72,22 @@ func TestLinksInDocuments(t *testing.T) {
 	})
 }
 
+// The file map names every file of the root package and every folder, so that a reader finds what a listing shows.
+func TestArchitectureNamesEveryFile(t *testing.T) {
+	document := read(t, "docs/architecture.md")
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		name := e.Name()
+		inMap := e.IsDir() && name[0] != '.' && name != "docs" && name != "internal" || path.Ext(name) == ".go" && !strings.HasSuffix(name, "_test.go")
+		if inMap && !strings.Contains(document, "`"+name+"`") {
+			t.Errorf("docs/architecture.md does not name %s: say in a line what it is for", name)
+		}
+	}
+}
+
 // hasHeading reports whether a document has a heading with the anchor that web sites make of it.
 func hasHeading(document, anchor string) bool {
 	odd := regexp.MustCompile(`[^a-z0-9 _-]`)
