@@ -30,7 +30,8 @@ import (
 const (
 	defaultBacklog = 64 << 20
 	minMaxChannel  = 60 // what transport.Limits asks for
-	neededBytes    = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+	letters        = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	neededBytes    = letters + "0123456789_-"
 )
 
 // Options configure a broker. The zero value works.
@@ -102,14 +103,27 @@ func (b *Broker) Opener() transport.Opener {
 func New(o Options) transport.Opener { return NewBrokerWith(o).Opener() }
 
 // URL is New for the URL "inmem:", the only one there is. A wrong one is reported, with an error wrapping
-// [transport.ErrInvalidOption], by the opener; the error does not repeat the URL.
+// [transport.ErrInvalidOption], by the opener; the error repeats nothing of the URL but an unknown parameter's name.
 func URL(rawurl string) transport.Opener {
-	if scheme, rest, ok := strings.Cut(rawurl, ":"); !ok || !strings.EqualFold(scheme, "inmem") || rest != "" && rest != "//" {
-		return func(transport.Config) (transport.Transport, error) {
-			return nil, fmt.Errorf("%w: the URL of package inmem is \"inmem:\", without host, path and parameters", transport.ErrInvalidOption)
-		}
+	if err := checkURL(rawurl); err != nil {
+		return func(transport.Config) (transport.Transport, error) { return nil, err }
 	}
 	return New(Options{})
+}
+
+func checkURL(rawurl string) error {
+	rawurl, query, _ := strings.Cut(rawurl, "?")
+	if scheme, rest, ok := strings.Cut(rawurl, ":"); !ok || !strings.EqualFold(scheme, "inmem") || rest != "" && rest != "//" {
+		return fmt.Errorf("%w: the URL of package inmem is \"inmem:\", with neither host nor path", transport.ErrInvalidOption)
+	}
+	if query == "" {
+		return nil
+	}
+	name, _, hasValue := strings.Cut(query, "=")
+	if !hasValue || strings.Trim(name, letters) != "" {
+		name = "?" // who knows what it is
+	}
+	return fmt.Errorf("%w: \"inmem:\" has no parameters of its own; unknown parameter %q", transport.ErrInvalidOption, name)
 }
 
 func (o *Options) validate() error {
