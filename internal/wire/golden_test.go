@@ -57,6 +57,19 @@ func goldens() []golden {
 				Payload: bytes.Repeat([]byte{0xff}, 130),
 			},
 		}},
+		{"heartbeat", publisher, []wire.Message{{
+			Type: wire.Heartbeat, Kind: 's', Name: []byte("members"),
+			Payload: []byte("\x01\x01\x07\x01\x01\x80\xc0\x3f\xd0\x0f\xc0\x3e\xd0\x0f\x06ward-a"),
+		}}},
+		{"probe", publisher, []wire.Message{{
+			Type: wire.Probe, Kind: 's', Name: []byte("probe/0123456789abcdef/0"), Payload: []byte("\xac\x02"),
+		}}},
+		{"ask", publisher, []wire.Message{{
+			Type: wire.Ask, Kind: 's', Name: []byte("members"), Payload: []byte("\x01\x01\x88\x27\x04pinghi"),
+		}}},
+		{"answer", wire.Publisher{0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10}, []wire.Message{{
+			Type: wire.Answer, Kind: 's', Name: []byte("inbox/0123456789abcdef"), Payload: []byte("\x01\x01\x00ho"),
+		}}},
 		{"unknown-type", publisher, []wire.Message{{Type: 15, Kind: '?', Epoch: 0, Number: 0, Payload: []byte("later")}, ward}},
 	}
 }
