@@ -7,9 +7,9 @@ import "context"
 //
 // Write is called by one goroutine of the hub at a time, which the hub starts when something waits and which ends when
 // nothing does; it may be called before [Hub.Connect] has returned. Close is called exactly once, by another
-// goroutine, possibly during a Write: it must make that Write return soon, by whatever the library offers for it. After
-// Close has been called no Write begins. [Connection.Done] is closed when both have returned for good: a server whose
-// socket must not be touched after its HTTP handler has returned waits for that.
+// goroutine, possibly during a Write, which it must make return soon, by whatever the library offers for it; a Write that
+// was just about to begin may still come and must fail. [Connection.Done] is closed when both have returned for good: a
+// server whose socket must not be touched after its HTTP handler has returned waits for that.
 type Conn interface {
 	// Write writes the deliveries in order. All that waits comes in one call, at most 64 deliveries or about 64 KiB, so
 	// that an implementation can put them into one write to the socket. The context ends at the write deadline

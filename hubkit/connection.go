@@ -1,57 +1,223 @@
 package hubkit
 
 import (
+	"bytes"
 	"context"
+	"maps"
+	"slices"
+	"sync"
 	"time"
+
+	"github.com/gobackplane/backplane"
 )
 
 // Connection is one client of this instance. All methods may be called concurrently.
-type Connection struct{}
+type Connection struct {
+	// Immutable.
+	hub      *Hub
+	conn     Conn
+	id       string
+	user     string
+	label    string
+	metadata map[string]string
+	since    int64  // Unix time in nanoseconds
+	run      func() // c.write, made once so that starting the writer allocates nothing
+	done     chan struct{}
+
+	mu       sync.Mutex
+	groups   map[string]*membership // guarded by mu; nil until the first join
+	asUser   *membership            // guarded by mu; nil without a user
+	detached bool                   // guarded by mu: it is in nothing any more, and may not join
+
+	out outbox
+	// The state of the writer and of closing; guarded by out.mu.
+	writing bool    // a writer runs
+	closed  *Reason // nothing enters the outbox any more; not nil once it was decided to close
+	shut    bool    // Conn.Close has returned
+}
 
 // ID returns the id under which the connection is reached from every instance by [ToConnections]. It is opaque, unique,
 // safe in URLs and JSON, and at most 64 bytes.
-func (c *Connection) ID() string { panic("soon") }
+func (c *Connection) ID() string { return c.id }
 
 // User returns the user id, "" for none.
-func (c *Connection) User() string { panic("soon") }
+func (c *Connection) User() string { return c.user }
 
 // Label returns the application's own name for the connection.
-func (c *Connection) Label() string { panic("soon") }
+func (c *Connection) Label() string { return c.label }
 
-// Metadata returns what ConnectOptions gave. It must not be changed.
-func (c *Connection) Metadata() map[string]string { panic("soon") }
+// Metadata returns a copy of what ConnectOptions gave, nil for none.
+func (c *Connection) Metadata() map[string]string { return maps.Clone(c.metadata) }
 
 // Since returns when the connection was made.
-func (c *Connection) Since() time.Time { panic("soon") }
+func (c *Connection) Since() time.Time { return time.Unix(0, c.since) }
 
 // Groups returns the groups that the connection is in, sorted.
-func (c *Connection) Groups() []string { panic("soon") }
+func (c *Connection) Groups() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.groups))
+}
 
 // Join puts the connection into a group. When it returns nil, every send to the group that starts afterwards, on any
 // instance, is delivered; one that overlapped the call may be. The first local member of a group waits for the
 // broker until the context ends. Joining twice is joining once. On error nothing is left behind and trying again works;
 // the causes are ErrInvalidAddress, [ErrDisconnected], ErrClosed, and those of [backplane.Backplane.Subscribe].
-func (c *Connection) Join(ctx context.Context, group string) error { panic("soon") }
+func (c *Connection) Join(ctx context.Context, group string) error {
+	h := c.hub
+	if err := backplane.Group(group).In(h.name).Validate(); err != nil {
+		return h.fail("join", err)
+	}
+	if err := h.enter(); err != nil {
+		return h.fail("join", err)
+	}
+	defer h.leave()
+	if _, closed := c.Reason(); closed {
+		return h.fail("join", ErrDisconnected)
+	}
+	t := h.groups.pin(group)
+	if err := t.ensure(ctx); err != nil {
+		h.groups.unpin(h.ctx, t)
+		return h.fail("join", err)
+	}
+	c.mu.Lock()
+	detached, member := c.detached, c.groups[group] != nil
+	if !detached && !member {
+		if c.groups == nil {
+			c.groups = make(map[string]*membership)
+		}
+		c.groups[t.addr.Name()] = t.add(c)
+	}
+	c.mu.Unlock()
+	if detached || member {
+		h.groups.unpin(h.ctx, t)
+	}
+	if detached {
+		return h.fail("join", ErrDisconnected)
+	}
+	return nil
+}
 
 // Leave takes the connection out of a group. When it returns nothing more of that group enters the outbox; what waits
 // there is still written. It does not wait for the broker. Leaving a group that the connection is not in does
 // nothing. The error is nil, or ErrInvalidAddress.
-func (c *Connection) Leave(ctx context.Context, group string) error { panic("soon") }
+func (c *Connection) Leave(ctx context.Context, group string) error {
+	h := c.hub
+	if err := backplane.Group(group).In(h.name).Validate(); err != nil {
+		return h.fail("leave", err)
+	}
+	c.mu.Lock()
+	m := c.groups[group]
+	if m != nil {
+		delete(c.groups, group)
+		m.topic.remove(m)
+	}
+	c.mu.Unlock()
+	if m != nil {
+		h.groups.unpin(ctx, m.topic)
+	}
+	return nil
+}
 
 // Send puts a payload into this connection's outbox. It never blocks. It returns [ErrDisconnected] if the connection was
-// closed. The payload may be reused when it has returned.
-func (c *Connection) Send(payload []byte) error { panic("soon") }
+// closed, be it because this payload did not fit. The payload may be reused when it has returned.
+func (c *Connection) Send(payload []byte) error {
+	m := message{payload: append([]byte{}, payload...)}
+	var tally tally
+	c.enqueue(&m, 0, &tally)
+	c.hub.count(&tally)
+	if tally.gone+tally.slow > 0 {
+		return c.hub.fail("send", ErrDisconnected)
+	}
+	return nil
+}
 
 // Disconnect ends the connection: when it returns, the connection is in no group, nothing more enters its outbox, and
 // what waited there is discarded. The socket is closed by a goroutine of the hub, see [Connection.Done]. A second call,
-// also after the hub closed the connection by itself, does nothing: the first reason stays.
+// also after the hub closed the connection by itself, does nothing more: the first reason stays.
 //
 // A server calls it when the client has gone, and to throw a client out.
-func (c *Connection) Disconnect(reason Reason) { panic("soon") }
+func (c *Connection) Disconnect(reason Reason) {
+	c.out.mu.Lock()
+	first := c.closeLocked(reason)
+	c.out.mu.Unlock()
+	c.detach()
+	if first {
+		go c.finish()
+	}
+}
 
 // Done returns a channel that is closed when the connection has ended and neither Write nor Close of its [Conn] runs or
 // will run.
-func (c *Connection) Done() <-chan struct{} { panic("soon") }
+func (c *Connection) Done() <-chan struct{} { return c.done }
 
 // Reason returns why the connection ended; ok is false while it has not.
-func (c *Connection) Reason() (reason Reason, ok bool) { panic("soon") }
+func (c *Connection) Reason() (reason Reason, ok bool) {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	if c.closed == nil {
+		return Reason{}, false
+	}
+	return *c.closed, true
+}
+
+// maxReasonText is what a WebSocket close frame has room for beside its code.
+const maxReasonText = 123
+
+// closeLocked decides that the connection closes, and reports whether this call did. The caller holds out.mu and starts
+// finish once it has let go of it.
+func (c *Connection) closeLocked(reason Reason) (first bool) {
+	if c.closed != nil {
+		return false
+	}
+	if len(reason.Text) > maxReasonText {
+		reason.Text = string(bytes.ToValidUTF8([]byte(reason.Text[:maxReasonText]), nil))
+	}
+	c.closed = &reason
+	c.out.discard()
+	return true
+}
+
+// finish is the one goroutine that closes the socket. The hub waits for it by the count that Connect took.
+func (c *Connection) finish() {
+	c.detach()
+	reason, _ := c.Reason()
+	if err := c.conn.Close(reason); err != nil {
+		c.hub.log.Debug("closing a connection failed", "reason", reason.Code.String(), "err", err)
+	}
+	c.out.mu.Lock()
+	c.shut = true
+	last := !c.writing
+	c.out.mu.Unlock()
+	if last {
+		c.ended()
+	}
+}
+
+// ended is called once, by the writer or by finish, whichever returns last.
+func (c *Connection) ended() {
+	close(c.done)
+	c.hub.running.Done()
+}
+
+// detach takes the connection out of everything (H4): after it no join can add it again.
+func (c *Connection) detach() {
+	h := c.hub
+	c.mu.Lock()
+	groups, user := c.groups, c.asUser
+	c.groups, c.asUser, c.detached = nil, nil, true
+	for _, m := range groups {
+		m.topic.remove(m)
+	}
+	if user != nil {
+		user.topic.remove(user)
+	}
+	c.mu.Unlock()
+	h.connections.remove(c)
+	for _, m := range groups {
+		h.groups.unpin(h.ctx, m.topic)
+	}
+	if user != nil {
+		h.users.unpin(h.ctx, user.topic)
+	}
+}

@@ -1,6 +1,9 @@
 package hubkit
 
 import (
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/gobackplane/backplane"
@@ -14,9 +17,193 @@ type Gap struct {
 	Since time.Time
 	// Missed counts the missing messages of the hub where numbers showed it; 0 means that the count is not known.
 	Missed uint64
-	// Groups names the groups hit. Empty means that messages of any kind may be missing: to all, to the users, to the
-	// connections, or to more than 256 groups.
+	// Groups names the groups hit, sorted; they are all groups of this instance that were, not those of one connection.
+	// Empty means that messages of any kind may be missing: to all, to users, to connections, or to more than 256 groups.
 	Groups []string
 	// Err is what caused it, where an error did. For people and logs.
 	Err error
+}
+
+const (
+	maxGapGroups  = 256
+	maxGapWindows = 20  // after so many windows a cause that goes on is told, and told again
+	maxGapsOpen   = 256 // causes gathered at a time; further ones are gathered regardless of the publisher
+)
+
+// gapCollector gathers the gaps of many subscriptions that one cause has, so that it is told once (H7).
+type gapCollector struct {
+	hub *Hub
+
+	mu      sync.Mutex
+	open    map[gapCause]*gathering // guarded by mu
+	running bool                    // guarded by mu: the goroutine that tells runs
+}
+
+// gapCause is what makes gaps one.
+type gapCause struct {
+	cause     backplane.GapCause
+	publisher backplane.NodeID
+}
+
+// gathering is what is known of a cause so far. Guarded by the collector's mu.
+type gathering struct {
+	gap         Gap
+	uncounted   bool // one of the gaps has no count, so that the sum would be wrong
+	wide        bool // something else than a group was hit, or too many groups
+	groups      map[string]struct{}
+	concerned   map[*Connection]struct{}
+	first, last time.Time
+}
+
+// report takes in a gap of one subscription. Like all of a handler's work it waits for nothing.
+func (g *gapCollector) report(t *topic, gap Gap, publisher backplane.NodeID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	key := gapCause{cause: gap.Cause, publisher: publisher}
+	if len(g.open) >= maxGapsOpen {
+		key.publisher = ""
+	}
+	now := time.Now()
+	c := g.open[key]
+	if c == nil {
+		c = &gathering{
+			gap: Gap{Cause: gap.Cause, Since: gap.Since, Err: gap.Err}, first: now,
+			groups: make(map[string]struct{}), concerned: make(map[*Connection]struct{}),
+		}
+	}
+	somebody := false
+	note := func(conn *Connection) { c.concerned[conn], somebody = struct{}{}, true }
+	if t.everyone() {
+		g.hub.connections.each(note)
+	} else {
+		t.each(note)
+	}
+	if !somebody {
+		return // nobody here can have missed anything
+	}
+	c.merge(t, gap, now)
+	if g.open == nil {
+		g.open = make(map[gapCause]*gathering)
+	}
+	g.open[key] = c
+	if !g.running {
+		g.running = g.hub.spawn(g.run)
+	}
+}
+
+// everyone reports whether the topic's messages can be for any connection.
+func (t *topic) everyone() bool { return t == t.hub.all || t == t.hub.inbox }
+
+func (c *gathering) merge(t *topic, gap Gap, now time.Time) {
+	c.last = now
+	if gap.Since.Before(c.gap.Since) {
+		c.gap.Since = gap.Since
+	}
+	if c.gap.Err == nil {
+		c.gap.Err = gap.Err
+	}
+	c.gap.Missed += gap.Missed
+	c.uncounted = c.uncounted || gap.Missed == 0
+	switch {
+	case c.wide:
+	case t.addr.Kind() == backplane.KindGroup && len(c.groups) < maxGapGroups:
+		c.groups[t.addr.Name()] = struct{}{}
+	case t.addr.Kind() == backplane.KindGroup && c.has(t.addr.Name()):
+	default:
+		c.wide, c.groups = true, nil
+	}
+}
+
+func (c *gathering) has(group string) bool {
+	_, is := c.groups[group]
+	return is
+}
+
+// due is when the cause is told: when it has been quiet for a window, or after many.
+func (c *gathering) due(window time.Duration) time.Time {
+	quiet, latest := c.last.Add(window), c.first.Add(maxGapWindows*window)
+	if quiet.Before(latest) {
+		return quiet
+	}
+	return latest
+}
+
+// run tells what is due until nothing is gathered any more.
+func (g *gapCollector) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-g.hub.closing.Done():
+			return
+		}
+		told, next := g.take(time.Now())
+		for _, c := range told {
+			g.tell(c)
+		}
+		if next == 0 {
+			if g.rest() {
+				return
+			}
+		}
+		timer.Reset(next)
+	}
+}
+
+// take removes and returns what is due, the oldest cause first, and how long to wait for what is not; 0 if there is none.
+func (g *gapCollector) take(now time.Time) (told []*gathering, next time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key, c := range g.open {
+		wait := c.due(g.hub.opts.GapWindow).Sub(now)
+		switch {
+		case wait <= 0:
+			told = append(told, c)
+			delete(g.open, key)
+		case next == 0 || wait < next:
+			next = wait
+		}
+	}
+	slices.SortFunc(told, func(a, b *gathering) int { return a.first.Compare(b.first) })
+	return told, next
+}
+
+// rest ends the goroutine, unless something was gathered in the meantime.
+func (g *gapCollector) rest() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.open) > 0 {
+		return false
+	}
+	g.running = false
+	return true
+}
+
+// tell tells one cause: first the connections, then the hook.
+func (g *gapCollector) tell(c *gathering) {
+	h := g.hub
+	gap := c.gap
+	if c.uncounted {
+		gap.Missed = 0
+	}
+	if !c.wide {
+		gap.Groups = slices.Sorted(maps.Keys(c.groups))
+	}
+	concerned := make([]*Connection, 0, len(c.concerned))
+	for conn := range c.concerned {
+		if _, closed := conn.Reason(); !closed {
+			concerned = append(concerned, conn)
+		}
+	}
+	if len(concerned) == 0 {
+		return
+	}
+	h.stats.gaps.Add(1)
+	h.log.Warn("messages may have been missed", "cause", gap.Cause.String(), "since", gap.Since,
+		"missed", gap.Missed, "connections", len(concerned), "err", gap.Err)
+	h.teller.tell(&gap, concerned)
+	if h.opts.OnGap != nil {
+		h.opts.OnGap(h.closing, gap, concerned)
+	}
 }

@@ -2,13 +2,60 @@ package hubkit
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"hash/maphash"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/gobackplane/backplane"
 )
 
 // Hub holds this instance's connections of one hub, and reaches those of all instances. All methods may be called
 // concurrently.
-type Hub struct{}
+//
+// Its goroutines: a writer for each connection to which something is being written, one for each connection that is
+// being closed, one that gathers gaps and one that spreads their telling while there are any, and one for Close. All are
+// counted in running.
+type Hub struct {
+	// Immutable.
+	name    string
+	opts    Options
+	log     *slog.Logger
+	bp      backplane.Backplane
+	batcher batchPublisher // nil if bp cannot
+	home    backplane.NodeID
+	origin  origin
+
+	// What is sent to all, and to connections that have their home here. Subscribed from the first connection on.
+	all, inbox *topic
+
+	groups, users topics
+	connections   registry
+
+	once       onceTable
+	sendNumber atomic.Uint64
+	gaps       gapCollector
+	teller     teller
+	batches    batches
+	deadlines  deadlines
+	stats      counters
+
+	// Life and death.
+	ctx       context.Context //nolint:containedctx // ends with the last goroutine, or when Close gives up waiting
+	stop      context.CancelFunc
+	closing   context.Context //nolint:containedctx // ends when Close begins
+	close     context.CancelFunc
+	gate      sync.RWMutex   // held for writing by Close while it begins
+	running   sync.WaitGroup // connections and goroutines; added to only behind the gate
+	calls     sync.WaitGroup // Connects and Joins under way; added to only behind the gate
+	closeOnce sync.Once
+	closed    chan struct{}
+	stopState func()
+}
 
 // New makes the hub of a name on this instance, over any backplane; what it can do beyond the three verbs of
 // [backplane.Backplane] is found by type assertion: a node's id ([backplane.Cluster]), health
@@ -17,28 +64,192 @@ type Hub struct{}
 //
 // Make one Hub of a name on each node. The backplane stays the caller's: close the hub first. The error wraps
 // ErrInvalidOption.
-func New(bp backplane.Backplane, o Options) (*Hub, error) { panic("soon") }
+func New(bp backplane.Backplane, o Options) (*Hub, error) {
+	checked, err := o.checked()
+	if err != nil {
+		return nil, &Error{Op: "new", Hub: o.Name, Err: err}
+	}
+	h := &Hub{name: o.Name, opts: checked, log: checked.Logger, bp: bp, closed: make(chan struct{}), stopState: func() {}}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	h.closing, h.close = context.WithCancel(h.ctx)
+	h.batcher, _ = bp.(batchPublisher)
+	_, _ = rand.Read(h.origin[:]) // never fails: see crypto/rand
+	if cluster, ok := bp.(backplane.Cluster); ok {
+		h.home = cluster.ID()
+	} else {
+		h.home = backplane.NodeID(hex.EncodeToString(h.origin[:]))
+	}
+	seed := maphash.MakeSeed()
+	h.connections.seed = seed
+	h.groups.hub, h.groups.seed = h, seed
+	h.groups.address = func(name string) backplane.Address { return backplane.Group(name).In(h.name) }
+	h.users.hub, h.users.seed = h, seed
+	h.users.address = func(id string) backplane.Address { return backplane.User(id).In(h.name) }
+	h.all = &topic{hub: h, addr: backplane.All().In(h.name)}
+	h.inbox = &topic{hub: h, addr: backplane.Inbox(h.home).In(h.name)}
+	h.deadlines.timeout, h.deadlines.parent = checked.WriteTimeout, h.ctx
+	h.gaps.hub, h.teller.hub = h, h
+	if health, ok := bp.(backplane.HealthReporter); ok && checked.OnState != nil {
+		h.stopState = health.OnHealth(onChange(checked.OnState))
+	}
+	return h, nil
+}
+
+// onChange passes on what changes the state.
+func onChange(f func(backplane.Health)) func(backplane.Health) {
+	var last backplane.State
+	return func(health backplane.Health) {
+		if health.State != last {
+			last = health.State
+			f(health)
+		}
+	}
+}
 
 // Name returns the hub's name.
-func (h *Hub) Name() string { panic("soon") }
+func (h *Hub) Name() string { return h.name }
 
 // Connect takes a client's socket into the hub. When it returns nil, every send that starts afterwards, on any instance,
 // to all or to the user is delivered. It waits for the broker until the context ends, where this instance's first
 // connection or the user's first connection here has to subscribe. The context limits this call, not the connection. On
 // error nothing is left behind, and neither Write nor Close of conn has been or will be called; closing it is the caller's.
+// The causes are ErrInvalidOption, ErrInvalidAddress for the user, ErrClosed, and those of [backplane.Backplane.Subscribe].
 //
 // The server calls [Connection.Disconnect] when the client has gone.
 func (h *Hub) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connection, error) {
-	panic("soon")
+	c, err := h.connect(ctx, conn, o)
+	if err != nil {
+		return nil, h.fail("connect", err)
+	}
+	return c, nil
+}
+
+func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connection, error) {
+	limits, err := o.checked(&h.opts)
+	if err != nil {
+		return nil, err
+	}
+	if o.User != "" {
+		if err := backplane.User(o.User).In(h.name).Validate(); err != nil {
+			return nil, err
+		}
+	}
+	if err := h.enter(); err != nil {
+		return nil, err
+	}
+	defer h.leave()
+	for _, t := range []*topic{h.inbox, h.all} {
+		if err := t.ensure(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var user *topic
+	if o.User != "" {
+		user = h.users.pin(o.User)
+		if err := user.ensure(ctx); err != nil {
+			h.users.unpin(h.ctx, user)
+			return nil, err
+		}
+	}
+	c := &Connection{
+		hub: h, conn: conn, id: newID(h.home), user: o.User, label: o.Label, metadata: maps.Clone(o.Metadata),
+		since: time.Now().UnixNano(), done: make(chan struct{}), out: outbox{limits: limits},
+	}
+	c.run = c.write
+	if !h.register(c, user) {
+		if user != nil {
+			h.users.unpin(h.ctx, user)
+		}
+		return nil, backplane.ErrClosed
+	}
+	return c, nil
+}
+
+// register makes a connection one of the hub's, unless the hub closes.
+func (h *Hub) register(c *Connection, user *topic) bool {
+	h.gate.RLock()
+	defer h.gate.RUnlock()
+	if h.closing.Err() != nil {
+		return false
+	}
+	h.running.Add(1)
+	h.stats.connections.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h.connections.add(c)
+	if user != nil {
+		c.asUser = user.add(c)
+	}
+	return true
 }
 
 // Connection returns the open connection of this instance with an id.
-func (h *Hub) Connection(id string) (c *Connection, ok bool) { panic("soon") }
+func (h *Hub) Connection(id string) (c *Connection, ok bool) {
+	c = h.connections.get([]byte(id))
+	return c, c != nil
+}
 
-// Stats returns counters and gauges.
-func (h *Hub) Stats() Stats { panic("soon") }
+// enter begins a call that Close waits for.
+func (h *Hub) enter() error {
+	h.gate.RLock()
+	defer h.gate.RUnlock()
+	if h.closing.Err() != nil {
+		return backplane.ErrClosed
+	}
+	h.calls.Add(1)
+	return nil
+}
+
+func (h *Hub) leave() { h.calls.Done() }
+
+// spawn runs f on a goroutine that Close waits for, unless the hub closes.
+func (h *Hub) spawn(f func()) bool {
+	h.gate.RLock()
+	defer h.gate.RUnlock()
+	if h.closing.Err() != nil {
+		return false
+	}
+	h.running.Go(f)
+	return true
+}
 
 // Close closes all connections with [ReasonGoingAway], ends all subscriptions, and waits until every goroutine of the hub
-// has ended; bounded by ctx, whose error it returns if it ended first. All other calls return ErrClosed afterwards. A
-// further Close waits for the same. The backplane is not closed.
-func (h *Hub) Close(ctx context.Context) error { panic("soon") }
+// has ended; bounded by ctx, whose error it returns if it ended first. Connect, Join and the sends return ErrClosed
+// afterwards. A further Close waits for the same. The backplane is not closed.
+func (h *Hub) Close(ctx context.Context) error {
+	h.closeOnce.Do(func() {
+		h.gate.Lock()
+		h.close()
+		h.gate.Unlock()
+		go h.shutdown() // ends when all that it waits for has; closed tells
+	})
+	select {
+	case <-h.closed:
+		return nil
+	default:
+	}
+	select {
+	case <-h.closed:
+		return nil
+	case <-ctx.Done():
+		h.stop() // what is still being written is given up
+		return h.fail("close", ctx.Err())
+	}
+}
+
+func (h *Hub) shutdown() {
+	h.stopState()
+	h.calls.Wait()
+	var open []*Connection
+	h.connections.each(func(c *Connection) { open = append(open, c) })
+	for _, c := range open {
+		c.Disconnect(Reason{Code: ReasonGoingAway})
+	}
+	h.all.unsubscribe(h.ctx)
+	h.inbox.unsubscribe(h.ctx)
+	h.running.Wait()
+	h.stop()
+	close(h.closed)
+}
+
+func (h *Hub) fail(op string, err error) error { return &Error{Op: op, Hub: h.name, Err: err} }

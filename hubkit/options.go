@@ -22,7 +22,7 @@ type Options struct {
 	// OnGap is called when messages may have been missed: once for one cause, with the local connections concerned,
 	// each once. Those connections are told by the hub too, see [Delivery.Gap]; the hook is for what the server itself
 	// has to do. Calls come one at a time, from a goroutine of the hub; while one runs, later gaps wait and are gathered.
-	// The context ends when the hub closes. The slice belongs to the hook. Default none.
+	// The context ends when the hub closes, which waits for the hook. The slice belongs to the hook. Default none.
 	OnGap func(ctx context.Context, g Gap, concerned []*Connection)
 	// GapWindow is how long the hub waits for further gaps of the same cause before it tells: a reconnect hits all
 	// groups, one after the other as they are restored. It tells after at most 20 windows. Default 250 ms.
@@ -166,18 +166,24 @@ func (o OutboxOptions) over(base OutboxOptions) (OutboxOptions, error) {
 	return o, nil
 }
 
-func (o ConnectOptions) check() error {
+// checked returns the limits of the connection's outbox: the hub's own value where nothing is overruled, so that idle
+// connections share it.
+func (o ConnectOptions) checked(hub *Options) (*OutboxOptions, error) {
 	if len(o.Label) > MaxLabel {
-		return invalidOption("Label", "must be at most %d bytes, not %d", MaxLabel, len(o.Label))
+		return nil, invalidOption("Label", "must be at most %d bytes, not %d", MaxLabel, len(o.Label))
 	}
 	n := 0
 	for k, v := range o.Metadata {
 		n += len(k) + len(v)
 	}
 	if n > MaxMetadata {
-		return invalidOption("Metadata", "must be at most %d bytes of keys and values, not %d", MaxMetadata, n)
+		return nil, invalidOption("Metadata", "must be at most %d bytes of keys and values, not %d", MaxMetadata, n)
 	}
-	return nil
+	if o.Outbox == (OutboxOptions{}) {
+		return &hub.Outbox, nil
+	}
+	own, err := o.Outbox.over(hub.Outbox)
+	return &own, err
 }
 
 func invalidOption(name, format string, args ...any) error {

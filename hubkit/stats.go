@@ -1,5 +1,7 @@
 package hubkit
 
+import "sync/atomic"
+
 // Stats are counters since the hub was made, and gauges of this moment. They concern this instance only.
 type Stats struct {
 	// Counters.
@@ -13,13 +15,55 @@ type Stats struct {
 	SlowDisconnects  uint64 // connections closed because their outbox was full
 	FailedWrites     uint64 // connections closed because a write failed or missed its deadline
 	Unreadable       uint64 // messages heard that this version cannot read; each is a gap
-	Gaps             uint64 // causes told to OnGap
+	Gaps             uint64 // causes of gaps told
 	ConnectionsTotal uint64 // connections ever made
 
 	// Gauges.
 
 	Connections   int // open connections
-	Groups        int // groups with a member here
-	Users         int // users connected here
+	Groups        int // groups with a member here, or with a join under way
+	Users         int // users connected here, or with a connect under way
 	Subscriptions int // subscriptions held on the backplane
+}
+
+// counters are the hub's side of Stats.
+type counters struct {
+	sends, sendsFailed, received                atomic.Uint64
+	delivered, repeats, dropped, slow           atomic.Uint64
+	failedWrites, unreadable, gaps, connections atomic.Uint64
+	subscriptions                               atomic.Int64
+}
+
+func (h *Hub) count(t *tally) {
+	s := &h.stats
+	for _, c := range [...]struct {
+		counter *atomic.Uint64
+		n       uint64
+	}{{&s.delivered, t.delivered}, {&s.repeats, t.repeats}, {&s.dropped, t.dropped}, {&s.slow, t.slow}} {
+		if c.n > 0 {
+			c.counter.Add(c.n)
+		}
+	}
+}
+
+// Stats returns counters and gauges.
+func (h *Hub) Stats() Stats {
+	s := &h.stats
+	return Stats{
+		Sends:            s.sends.Load(),
+		SendsFailed:      s.sendsFailed.Load(),
+		Received:         s.received.Load(),
+		Delivered:        s.delivered.Load(),
+		Repeats:          s.repeats.Load(),
+		Dropped:          s.dropped.Load(),
+		SlowDisconnects:  s.slow.Load(),
+		FailedWrites:     s.failedWrites.Load(),
+		Unreadable:       s.unreadable.Load(),
+		Gaps:             s.gaps.Load(),
+		ConnectionsTotal: s.connections.Load(),
+		Connections:      h.connections.len(),
+		Groups:           h.groups.len(),
+		Users:            h.users.len(),
+		Subscriptions:    int(s.subscriptions.Load()),
+	}
 }
