@@ -46,7 +46,8 @@ func TestBrokenBodiesAreRefused(t *testing.T) {
 		body := vectorBody(t, name)
 		for length := range c.obligatory {
 			err := c.hear(wire.Publisher{1}, body[:length])
-			if !errors.Is(err, wire.ErrBroken) && !(length == 0 && errors.Is(err, wire.ErrVersion)) {
+			refused := errors.Is(err, wire.ErrBroken) || length == 0 && errors.Is(err, wire.ErrVersion)
+			if !refused {
 				t.Errorf("%s of %d bytes: %v, want a broken body", name, length, err)
 			}
 		}

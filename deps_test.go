@@ -180,8 +180,7 @@ func runGo(t *testing.T, dir string, args ...string) string {
 	cmd.Dir = dir
 	out, err := cmd.Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			t.Fatalf("go %v: %v\n%s", args, err, exit.Stderr)
 		}
 		t.Fatalf("go %v: %v", args, err)

@@ -160,7 +160,7 @@ func (r *Reader) Next(m *Message) bool {
 	}
 	m.Type = Type(head & typeMask)
 	m.Same = head&flagSame != 0
-	ok := true
+	var ok bool
 	if m.Same {
 		if !r.any {
 			return r.broken("the first message has no address")
