@@ -1,0 +1,210 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// session is one connection to a server that has let us in: a socket that we dialed, and a go-redis client that knows
+// this socket and no other. The client logged in over it; it can neither dial nor retry. When the socket fails, the
+// session is thrown away.
+type session struct {
+	addr   string
+	sock   *socket
+	client *goredis.Client
+	role   role
+}
+
+// open dials addr, logs in, names the connection for the operator (best effort), and asks for the role. It takes no
+// longer than the timeout of the transport.
+func (b *bus) open(ctx context.Context, addr, purpose string) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	username, password, err := b.set.credentials(ctx)
+	if err != nil {
+		return nil, unavailable(err, "Credentials returned an error")
+	}
+	if username != "" && password == "" {
+		return nil, denied(nil, "there is a user without a password; a user without one (nopass) is logged in with any")
+	}
+	sock, err := b.set.connect(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{addr: addr, sock: sock, client: b.set.client(sock, addr, username, password, b)}
+	stop := context.AfterFunc(ctx, sock.abort)
+	err = s.introduce(ctx, "backplane:"+b.cfg.Namespace+":"+string(b.cfg.Node)+":"+purpose)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		s.close()
+		return nil, s.explain(ctx, err)
+	}
+	sock.greeting = nil
+	return s, nil
+}
+
+// openMaster is open for a server that must be one that may publish.
+func (b *bus) openMaster(ctx context.Context, addr, purpose string) (*session, error) {
+	s, err := b.open(ctx, addr, purpose)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.role.err(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connect dials, and speaks TLS where that is on.
+func (s *settings) connect(ctx context.Context, addr string) (*socket, error) {
+	raw, err := s.dial(ctx, s.network, addr)
+	if err != nil {
+		if explained := explainTLS(err); explained != nil { // a lent client's dialer speaks TLS itself
+			return nil, explained
+		}
+		return nil, unavailable(err, "cannot connect")
+	}
+	w := &wire{Conn: raw}
+	switch raw.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		w.exact = true
+	}
+	sock := &socket{Conn: w, wire: w, greeting: make([]byte, 0, len("-DENIED"))}
+	if s.tls != nil {
+		secured, err := s.tls.secure(ctx, w, addr)
+		if err != nil {
+			sock.abort()
+			return nil, err
+		}
+		sock.Conn = secured
+	}
+	return sock, nil
+}
+
+// client makes a go-redis client around a socket.
+func (s *settings) client(sock *socket, addr, username, password string, b *bus) *goredis.Client {
+	var used atomic.Bool
+	return goredis.NewClient(&goredis.Options{
+		Network: s.network, Addr: addr, Username: username, Password: password, OnConnect: s.onConnect,
+		Dialer: func(context.Context, string, string) (net.Conn, error) {
+			if used.Swap(true) {
+				return nil, errGivenUp
+			}
+			return sock, nil
+		},
+		// One connection, which is used until it fails.
+		PoolSize: 1, MaxActiveConns: 1, PipelinePoolSize: -1, PoolTimeout: b.timeout,
+		MaxRetries: -1, DialerRetries: 1, ConnMaxIdleTime: -1,
+		DialTimeout: b.timeout, ReadTimeout: b.timeout, WriteTimeout: b.timeout, ContextTimeoutEnabled: true,
+		// RESP2 is all that pub/sub needs. With it nothing is sent that we did not ask for.
+		Protocol: 2, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// introduce makes go-redis log in, by its first commands.
+func (s *session) introduce(ctx context.Context, name string) error {
+	pipe := s.client.Pipeline()
+	pipe.ClientSetName(ctx, name) // a user may lack the permission
+	ask := pipe.Do(ctx, "role")
+	ask.SetErr(errGivenUp)
+	if _, err := pipe.Exec(ctx); errors.Is(ask.Err(), errGivenUp) { // no reply was read for it
+		return err
+	}
+	var err error
+	s.role, err = readRole(ctx, s.client, ask)
+	return err
+}
+
+// explain makes the error for a failed introduction.
+func (s *session) explain(ctx context.Context, err error) error {
+	var ours *failure
+	var reply goredis.Error
+	first := string(s.sock.greeting)
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &reply):
+		return refusal(reply.Error())
+	case strings.HasPrefix(first, "\x15\x03"), strings.HasPrefix(first, "\x16\x03"):
+		return denied(nil, "the server speaks TLS on this port; write rediss:// instead of redis://, or the port without TLS")
+	case strings.HasPrefix(first, "HTTP/"):
+		return denied(nil, "there is an HTTP server on this port")
+	case first == "-DENIED":
+		return denied(nil, "the server is in protected mode: it lets nobody in from other machines before a password is set")
+	}
+	if explained := explainTLS(err); explained != nil { // TLS 1.3 tells only now that our certificate is refused
+		return explained
+	}
+	if ended := context.Cause(ctx); ended != nil {
+		err = ended
+	}
+	return unavailable(err, "the server at "+s.addr+" did not let us in")
+}
+
+// close gives the connection up at once. It may be called concurrently with everything, and more than once.
+func (s *session) close() {
+	s.sock.abort()
+	_ = s.client.Close() // closes the socket, which is closed
+}
+
+// socket is a connection that we dialed. One goroutine at a time writes, and one reads.
+type socket struct {
+	net.Conn // what is read and written: the wire, or TLS on it
+
+	wire     *wire
+	greeting []byte // the first bytes received, until the session is open; then nil
+}
+
+// Read remembers how the server begins.
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if room := cap(s.greeting) - len(s.greeting); room > 0 {
+		s.greeting = append(s.greeting, p[:min(n, room)]...)
+	}
+	return n, err
+}
+
+// Close is abort for go-redis.
+func (s *socket) Close() error {
+	s.abort()
+	return nil
+}
+
+// abort closes the connection at once, without the farewell of TLS, which could wait for a frozen server.
+func (s *socket) abort() {
+	conn := s.wire.Conn
+	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS of a lent client's dialer
+		conn = secured.NetConn()
+	}
+	_ = conn.Close()
+}
+
+// wire is the connection that was dialed. It tells whether something left on it, so that a publish that surely was not
+// sent can be told from one that may have been.
+type wire struct {
+	net.Conn
+
+	exact bool         // nothing left when Write says so; of other kinds of connections that is not known
+	sent  atomic.Int64 // bytes that left, or may have
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	switch {
+	case n > 0:
+		w.sent.Add(int64(n))
+	case !w.exact:
+		w.sent.Add(int64(len(p)))
+	}
+	return n, err
+}
