@@ -54,6 +54,8 @@ func connectionOptions() []string {
 
 func fromConnectionString(s string) (u translation, ok bool) {
 	u.scheme = "redis"
+	// Where there is an @, the text may as well be "user:password@host" with commas, so nothing of it is shown.
+	showEndpoints := !strings.Contains(s, "@")
 	s, _, _ = strings.Cut(s, "?") // behind it, what looks like an option may be a parameter of a URL
 	if scheme, rest, isURL := strings.Cut(s, "://"); isURL {
 		if strings.Contains(rest, "@") && !strings.Contains(strings.ToLower(rest), ",password=") {
@@ -70,8 +72,9 @@ func fromConnectionString(s string) (u translation, ok bool) {
 		key, value, isOption := strings.Cut(segment, "=")
 		key, value = strings.ToLower(strings.TrimSpace(key)), strings.ToLower(strings.TrimSpace(value))
 		if !isOption || !slices.Contains(connectionOptions(), key) {
-			// Endpoints come first. What follows an option may be the rest of a password with a comma.
-			if !ok && endpoint.MatchString(segment) {
+			// Endpoints come first. What follows an option, or what is none, may be the rest of a password with a comma.
+			showEndpoints = showEndpoints && !ok && endpoint.MatchString(segment)
+			if showEndpoints {
 				u.endpoints = append(u.endpoints, segment)
 			}
 			continue
@@ -79,7 +82,7 @@ func fromConnectionString(s string) (u translation, ok bool) {
 		ok = true
 		switch key {
 		case "user":
-			user = "USER"
+			user, password = "USER", ":PASSWORD" // one without the other is no login
 		case "password":
 			password = ":PASSWORD"
 		case "ssl":

@@ -19,6 +19,7 @@ import (
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/redis"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -43,6 +44,8 @@ func With(scheme string, open func(u string) transport.Opener) Scheme {
 func builtIn() []Scheme {
 	return []Scheme{
 		With("inmem", inmem.URL),
+		With("redis", redis.URL),
+		With("rediss", redis.URL),
 	}
 }
 

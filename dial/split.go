@@ -82,7 +82,9 @@ func (u *parts) check() error {
 	user, _, hasUser := cutLast(u.authority, "@")
 	_, badEscape := url.PathUnescape(user)
 	switch {
-	case u.hierarchy && strings.Contains(u.path, "@"), strings.Contains(u.query, "@"):
+	case !u.hierarchy && strings.Contains(u.path, "@"):
+		return invalid("the URL has a user but no // after the scheme; write %s://USER:PASSWORD@HOST", u.scheme)
+	case strings.Contains(u.path, "@"), strings.Contains(u.query, "@"):
 		return invalid("the URL holds an @ after the endpoint; percent-encode / ? # @ in user and password, as %%2F %%3F %%23 %%40, and @ elsewhere")
 	case strings.Contains(u.authority+u.path+u.query, "#"):
 		return invalid("the URL holds a #, which has no meaning here; in a user, password or value write %%23")
