@@ -38,19 +38,17 @@ type memberTable struct {
 	gone     map[wire.Publisher]time.Time // declared dead, not said goodbye
 	settling time.Time                    // until then nobody is declared dead
 	ids      map[wire.Publisher]NodeID    // of publishers heard, to have each id once
+	own      beats                        // how far this node's own epochs were, as if heard in heartbeats
 }
 
 // member is another node.
 type member struct {
 	Member
 	heard    time.Time // the last heartbeat
-	recent   [2]beat   // the last two heartbeats on the members' channel
+	beats    beats     // heartbeats on the members' channel
 	settings settings
 	differs  error // in what its settings could lose messages
 }
-
-// beat is what a heartbeat tells about the numbers of its sender: see numbers.go.
-type beat struct{ tick, epoch uint64 }
 
 func (t *memberTable) init(n *Node) {
 	t.n = n
@@ -101,16 +99,18 @@ func (t *memberTable) idOf(p wire.Publisher) NodeID {
 func (t *memberTable) beganAfter(p wire.Publisher, epoch, tick uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if p == t.n.publisher {
+		return t.own.beganAfter(epoch, tick)
+	}
 	m := t.m[p]
-	if m == nil {
-		return false
-	}
-	for _, b := range m.recent {
-		if b.tick > tick && b.epoch < epoch {
-			return true
-		}
-	}
-	return false
+	return m != nil && m.beats.beganAfter(epoch, tick)
+}
+
+// subscribed records, for this node's own messages, how far its epochs were when interests had been confirmed.
+func (t *memberTable) subscribed() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.own.add(beat{t.n.ticks.Add(1), t.n.epochClock.Load()})
 }
 
 // settle lets nobody be declared dead for a member timeout: this node was cut off or paused, so that the silence may
@@ -200,7 +200,7 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 	}
 	m.heard = now
 	if flags&flagDirect == 0 { // the inbox may be on another link than the members' channel
-		m.recent[0], m.recent[1] = m.recent[1], beat{tick, epoch}
+		m.beats.add(beat{tick, epoch})
 	}
 	if fresh || m.settings != s {
 		m.settings = s
