@@ -2,9 +2,16 @@ package conformance
 
 import (
 	"context"
+	"errors"
+	"flag"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gobackplane/backplane"
@@ -111,11 +118,103 @@ func Inject(f func(Instance, backplane.Backplane) Faults) Option {
 	return func(s *settings) { s.inject = f }
 }
 
-// Test proves the backplane that open opens: one subtest for each property, under the property's id.
-func Test(t *testing.T, open Opener, opts ...Option) { t.Helper(); panic("soon") }
-
-// Check does what [Test] does, outside go test: it returns when all properties are judged.
-func Check(ctx context.Context, open Opener, opts ...Option) *Report { panic("soon") }
-
 // Run proves one property. An unknown id is a [Failed] result.
-func Run(ctx context.Context, id string, open Opener, opts ...Option) Result { panic("soon") }
+func Run(ctx context.Context, id string, open Opener, opts ...Option) Result {
+	p, err := find(id)
+	if err != nil {
+		return Result{Property: Property{ID: id}, Verdict: Failed, Err: fmt.Errorf("conformance: %q: %w", id, err)}
+	}
+	return newSuite(open, opts).prove(ctx, p)
+}
+
+// Check does what [Test] does, outside go test: it returns when all properties are judged. When ctx ends, what has not
+// been judged is not exercised.
+func Check(ctx context.Context, open Opener, opts ...Option) *Report {
+	s := newSuite(open, opts)
+	properties := Properties()
+	report := &Report{Results: make([]Result, len(properties))}
+	for i, result := range s.proveAll(ctx, properties) {
+		report.Results[i] = s.strictly(<-result)
+	}
+	return report
+}
+
+// Test proves the backplane that open opens: one subtest for each property, under the property's id, so that
+// go test -run TestX/order/per-publisher proves just one. It returns when all are judged.
+func Test(t *testing.T, open Opener, opts ...Option) {
+	t.Helper()
+	if testing.Short() {
+		opts = append([]Option{Short()}, opts...)
+	}
+	s := newSuite(open, opts)
+	properties := Properties()
+	report := &Report{}
+	var ahead []chan Result
+	if !s.bubble && !selective() {
+		ahead = s.proveAll(t.Context(), properties) // side by side; the subtests only tell
+	}
+	for i, p := range properties {
+		t.Run(p.ID, func(t *testing.T) {
+			var r Result
+			switch {
+			case ahead != nil:
+				r = <-ahead[i]
+			case s.bubble:
+				synctest.Test(t, func(t *testing.T) { r = s.prove(t.Context(), p) })
+			default:
+				r = s.prove(t.Context(), p)
+			}
+			r = s.strictly(r)
+			report.Results = append(report.Results, r)
+			tell(t, r)
+		})
+	}
+	t.Log(report.Summary())
+}
+
+// selective reports whether go test was asked for some subtests only. Then properties are proven one by one as they are
+// asked for: what is not asked for should not cost anything.
+func selective() bool {
+	f := flag.Lookup("test.run")
+	return f != nil && strings.Contains(f.Value.String(), "/")
+}
+
+// strictly turns "not exercised" into a failure where that was asked for.
+func (s *suite) strictly(r Result) Result {
+	if s.strict && r.Verdict == NotExercised {
+		r.Verdict = Failed
+	}
+	return r
+}
+
+// tell reports a result to its subtest.
+func tell(t *testing.T, r Result) {
+	t.Helper()
+	t.Attr("property", r.Property.ID)
+	t.Attr("verdict", r.Verdict.String())
+	switch r.Verdict {
+	case Failed:
+		repeat := fmt.Sprintf("Repeat: CONFORMANCE_SEED=%#x go test -run '%s$'", r.Seed, t.Name())
+		t.Errorf("\n%v\n\n    %s\n    %s", r.Err, repeat, keep(t, r))
+	case NotExercised, Skipped:
+		t.Skipf("%v: %v", r.Verdict, r.why())
+	case KnownFailing:
+		t.Skip(r.Err)
+	case Proven:
+	}
+}
+
+// keep writes the history of a failure where go test -artifacts keeps it.
+func keep(t *testing.T, r Result) string {
+	t.Helper()
+	path := filepath.Join(t.ArtifactDir(), strings.ReplaceAll(r.Property.ID, "/", "-")+".jsonl")
+	f, err := os.Create(path)
+	if err != nil {
+		return "History: " + err.Error()
+	}
+	err = errors.Join(r.WriteHistory(f), f.Close())
+	if err != nil {
+		return "History: " + err.Error()
+	}
+	return "History: " + path + " (go test -artifacts keeps it)"
+}

@@ -30,9 +30,8 @@ type Property struct {
 
 	// run is the schedule: what is opened, subscribed, published, cut and closed. Everything that happens is recorded,
 	// and the rules judge the record afterwards; run itself only fails for what the rules cannot know, with world.fatalf.
-	run func(w *world)
-	// instances is how many instances the property needs at most beside those that every property has; for reports.
-	rules []string // the rules that this property is about; a violation of another one is reported as such
+	run   func(w *world)
+	about []string // the rules that this promise is about; a violation of another one is reported as what it is
 }
 
 // Properties returns all properties, in the order of the contract's chapters.

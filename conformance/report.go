@@ -1,6 +1,13 @@
 package conformance
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Verdict is what came out for a property.
 type Verdict uint8
@@ -8,7 +15,7 @@ type Verdict uint8
 // The verdicts.
 const (
 	Proven       Verdict = iota + 1 // the promise was put to the test, and held
-	Failed                          // it was broken; Result.Err is a *Failure
+	Failed                          // it was broken; Result.Err tells how
 	NotExercised                    // nobody could put it to the test: a hook is missing, Result.Err tells which
 	KnownFailing                    // it was broken, and [Known] says so
 	Skipped                         // left out by [Short]
@@ -36,9 +43,21 @@ func (v Verdict) String() string {
 type Result struct {
 	Property Property
 	Verdict  Verdict
-	Err      error // nil for Proven and Skipped
+	Err      error // nil for Proven and Skipped; a *Failure, by errors.As, for a broken promise
 	Took     time.Duration
 	Seed     uint64 // repeats the run, with [Seed]
+
+	history history
+}
+
+// WriteHistory writes all that happened as JSON lines, one record each.
+func (r Result) WriteHistory(w io.Writer) error { return r.history.write(w) }
+
+func (r Result) why() string {
+	if r.Err == nil {
+		return "it takes seconds"
+	}
+	return r.Err.Error()
 }
 
 // Failure is the error of a broken property.
@@ -47,13 +66,104 @@ type Failure struct {
 	Rule     string   // the rule that was broken: "order", "once", …; "" where the property itself saw it
 	Witness  string   // the clearest sight of it, one sentence
 	Timeline []string // what happened around it, at most 12 lines
-	Detail   string   // goroutines or logs, where they help; may be empty
+	Detail   string   // what goroutines were doing, where that helps
+	Log      string   // the newest lines that the instances logged
+
+	err error // what a verb returned, if that was it
 }
 
-// Error tells the promise, the witness, the timeline and the usual causes.
-func (f *Failure) Error() string { panic("soon") }
+// Error tells the promise, the witness, what happened around it, and the usual causes.
+func (f *Failure) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "    broke %s: %s\n", f.Property.ID, f.Property.Says)
+	if f.Rule != "" && !slices.Contains(f.Property.about, f.Rule) {
+		for _, r := range allRules() {
+			if r.name == f.Rule {
+				fmt.Fprintf(&b, "    On the way to it another promise broke (%s): %s.\n", r.home, r.says)
+			}
+		}
+	}
+	fmt.Fprintf(&b, "    %s\n", f.Witness)
+	if len(f.Timeline) > 0 {
+		b.WriteString("\n      " + strings.Join(f.Timeline, "\n      ") + "\n")
+	}
+	if f.Property.Often != "" {
+		fmt.Fprintf(&b, "\n    Often: %s", f.Property.Often)
+	}
+	if f.Log != "" {
+		b.WriteString("\n    Log:\n      " + strings.ReplaceAll(f.Log, "\n", "\n      "))
+	}
+	if f.Detail != "" {
+		b.WriteString("\n    Goroutines:\n" + f.Detail)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// Unwrap returns the error that a verb returned unexpectedly, if that is what happened.
+func (f *Failure) Unwrap() error { return f.err }
 
 // Report is what came out for all properties.
 type Report struct {
 	Results []Result // in the order of [Properties]
+}
+
+// Count tells how many properties have a verdict.
+func (r *Report) Count(v Verdict) int {
+	n := 0
+	for i := range r.Results {
+		if r.Results[i].Verdict == v {
+			n++
+		}
+	}
+	return n
+}
+
+// Err is nil if no property failed, else it joins the failures.
+func (r *Report) Err() error {
+	var errs []error
+	for i := range r.Results {
+		if r.Results[i].Verdict == Failed {
+			errs = append(errs, r.Results[i].Err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Summary is one line with the counts, and one for each reason why something was not exercised.
+func (r *Report) Summary() string {
+	text := fmt.Sprintf("conformance %s: %d proven", Version, r.Count(Proven))
+	for _, v := range []Verdict{Failed, NotExercised, KnownFailing, Skipped} {
+		if n := r.Count(v); n > 0 || v == NotExercised {
+			text += fmt.Sprintf(", %d %v", n, v)
+		}
+	}
+	var reasons []string
+	ids := map[string][]string{}
+	for i := range r.Results {
+		if r.Results[i].Verdict != NotExercised {
+			continue
+		}
+		why := r.Results[i].why()
+		if ids[why] == nil {
+			reasons = append(reasons, why)
+		}
+		ids[why] = append(ids[why], r.Results[i].Property.ID)
+	}
+	for _, why := range reasons {
+		text += fmt.Sprintf("\n  not exercised, because %s: %s", why, strings.Join(ids[why], ", "))
+	}
+	return text
+}
+
+// choose returns the violation that tells most: of a rule that the property is about, else of the first rule broken.
+func choose(all []violation, p Property) (best violation, any bool) {
+	for _, v := range all {
+		if slices.Contains(p.about, v.Rule) {
+			return v, true
+		}
+	}
+	if len(all) > 0 {
+		return all[0], true
+	}
+	return violation{}, false
 }

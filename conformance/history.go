@@ -1,0 +1,210 @@
+package conformance
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gobackplane/backplane"
+)
+
+// history is all that happened in one world, as data: rules judge it, and a failure is shown from it. Records refer to one
+// another by their index.
+type history struct {
+	Nodes []nodeRecord
+	Pubs  []pubRecord
+	Subs  []subRecord
+	Runs  []runRecord
+	Marks []markRecord
+}
+
+// stamp is a moment. All instances of a world run in this process, so one counter orders everything and no clock is
+// compared; At is for people. The zero stamp means never.
+type stamp struct {
+	Tick int64         `json:"tick"`
+	At   time.Duration `json:"at"`
+}
+
+func (s stamp) happened() bool { return s.Tick != 0 }
+
+// before reports whether both happened, and s first.
+func (s stamp) before(t stamp) bool { return s.Tick != 0 && t.Tick != 0 && s.Tick < t.Tick }
+
+// orNever is the tick, or one later than everything that happened.
+func (s stamp) orNever() int64 {
+	if s.Tick == 0 {
+		return 1<<63 - 1
+	}
+	return s.Tick
+}
+
+// call is one call of a verb: when it began, when it returned, and what it said.
+type call struct {
+	Call   stamp   `json:"call"`
+	Return stamp   `json:"return"`
+	Result outcome `json:"result"`
+}
+
+// place is an address in a namespace: two messages meet only if their places are equal.
+type place struct {
+	Namespace string
+	Address   backplane.Address
+}
+
+// nodeRecord is one instance.
+type nodeRecord struct {
+	Name      string           `json:"name"`
+	Namespace string           `json:"namespace"`
+	ID        backplane.NodeID `json:"id,omitempty"` // if the backplane tells
+	Open      call             `json:"open"`
+	Close     call             `json:"close"`
+}
+
+// pubRecord is one call of Publish.
+type pubRecord struct {
+	Node  int    `json:"node"`
+	Seq   int    `json:"seq"` // 1, 2, … for each instance
+	Place place  `json:"place"`
+	Size  int    `json:"size"`
+	Sum   uint32 `json:"sum"`
+	call
+}
+
+// subRecord is one call of Subscribe, and the end of what it made.
+type subRecord struct {
+	Node  int   `json:"node"`
+	Place place `json:"place"`
+	call
+	Close     call `json:"close"`
+	Reentrant bool `json:"reentrant,omitempty"` // closed from inside its own handler, which Close does not wait for
+}
+
+// runRecord is one run of a handler.
+type runRecord struct {
+	Sub   int   `json:"sub"`
+	Start stamp `json:"start"`
+	End   stamp `json:"end"`
+
+	// A message.
+	Pub       int               `json:"pub"` // -1: it is none that was published in this world, or the run is a gap
+	Address   backplane.Address `json:"-"`
+	Publisher backplane.NodeID  `json:"publisher,omitempty"`
+	Size      int               `json:"size"`
+	Sum       uint32            `json:"sum"`
+	What      string            `json:"what,omitempty"` // of a message that nobody published: its beginning
+
+	// A gap; Publisher is whose messages are missing, if it tells.
+	Gap    backplane.GapCause `json:"gap,omitempty"`
+	Missed uint64             `json:"missed,omitempty"`
+}
+
+// The kinds of marks.
+const (
+	markCut     = "cut"
+	markHang    = "hang"
+	markHeal    = "heal"
+	markQuiet   = "quiet"   // a linger, from Start to End
+	markStall   = "stall"   // the suite blocks a handler on purpose
+	markRelease = "release" // and lets it go on
+	markOver    = "over"    // the property is over; now the suite closes what is open
+)
+
+// markRecord is something that the suite did beside calling the backplane.
+type markRecord struct {
+	Kind  string `json:"kind"`
+	Node  int    `json:"node"` // -1: all
+	Sub   int    `json:"sub"`  // -1: none
+	Start stamp  `json:"start"`
+	End   stamp  `json:"end"`
+}
+
+// class sorts what a verb returned.
+type class string
+
+// The classes of results.
+const (
+	pending      class = "" // not returned yet
+	ok           class = "ok"
+	closed       class = "closed"
+	tooLarge     class = "too large"
+	badAddress   class = "invalid address"
+	unavailable  class = "unavailable"
+	denied       class = "denied"
+	unsupported  class = "unsupported"
+	uncertain    class = "uncertain"
+	badOption    class = "invalid option"
+	ended        class = "context" // a context's error and none of the above
+	undocumented class = "undocumented"
+)
+
+// outcome is what a verb returned.
+type outcome struct {
+	Class class  `json:"class"`
+	Text  string `json:"text,omitempty"`
+	Typed bool   `json:"typed,omitempty"` // it is a *backplane.Error
+	Both  bool   `json:"both,omitempty"`  // it says uncertain and definite at once
+}
+
+// definite reports whether a publish with this result is heard by nobody.
+func (o outcome) definite() bool {
+	switch o.Class {
+	case closed, tooLarge, badAddress, unavailable, denied, unsupported:
+		return true
+	default:
+		return false
+	}
+}
+
+func (o outcome) String() string {
+	if o.Class == pending {
+		return "not returned"
+	}
+	return string(o.Class)
+}
+
+// MarshalJSON writes the address for people.
+func (p place) MarshalJSON() ([]byte, error) {
+	b, err := json.Marshal(p.Namespace + " " + p.Address.String())
+	if err != nil {
+		return nil, fmt.Errorf("conformance: a place: %w", err)
+	}
+	return b, nil
+}
+
+// write writes the history as JSON lines, one record each.
+func (h history) write(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	line := func(kind string, id int, record any) error {
+		if err := enc.Encode(map[string]any{kind: id, "record": record}); err != nil {
+			return fmt.Errorf("conformance: writing the history: %w", err)
+		}
+		return nil
+	}
+	for i := range h.Nodes {
+		if err := line("node", i, h.Nodes[i]); err != nil {
+			return err
+		}
+	}
+	for i := range h.Subs {
+		if err := line("sub", i, h.Subs[i]); err != nil {
+			return err
+		}
+	}
+	for i := range h.Pubs {
+		if err := line("pub", i, h.Pubs[i]); err != nil {
+			return err
+		}
+	}
+	for i := range h.Runs {
+		if err := line("run", i, h.Runs[i]); err != nil {
+			return err
+		}
+	}
+	for i := range h.Marks {
+		if err := line("mark", i, h.Marks[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,385 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane"
+)
+
+// recorder writes the history of one world, and wakes who waits for something to happen in it.
+type recorder struct {
+	start time.Time
+	token [tokenLen]byte // marks the payloads of this world
+
+	mu      sync.Mutex
+	tick    int64
+	h       history
+	changed chan struct{}        // closed at the next record; nil while nobody waits
+	raws    map[rawKey]int       // publishes without a header, by their content
+	subs    []subState           // beside h.Subs
+	flows   map[place]*flow      // what was published where
+	seqs    []int                // by instance: its newest publish
+	faults  []bool               // by instance: its link is not healthy
+	running map[int]map[int]bool // by subscription: the runs under way
+}
+
+// rawKey finds a publish whose payload has no header.
+type rawKey struct {
+	place place
+	size  int
+	sum   uint32
+}
+
+// subState is what waiting needs to know of a subscription, at hand.
+type subState struct {
+	heard   map[int]int // by publish: how often
+	lastGap int64       // the tick of the newest gap
+	gaps    int
+	stalled bool // the suite blocks its handler
+	// How much of its place's flow it has accounted for: what it heard, and all at a gap.
+	messages, bytes int
+}
+
+// flow is what was published to a place.
+type flow struct {
+	messages, bytes int
+	subs            []int
+}
+
+func newRecorder(token [tokenLen]byte) *recorder {
+	return &recorder{
+		start: time.Now(), token: token,
+		raws: map[rawKey]int{}, flows: map[place]*flow{}, running: map[int]map[int]bool{},
+	}
+}
+
+// stamp counts the next tick. The caller holds r.mu.
+func (r *recorder) stamp() stamp {
+	r.tick++
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
+	return stamp{Tick: r.tick, At: time.Since(r.start)}
+}
+
+func (r *recorder) snapshot() history {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return history{
+		Nodes: slices.Clone(r.h.Nodes), Pubs: slices.Clone(r.h.Pubs), Subs: slices.Clone(r.h.Subs),
+		Runs: slices.Clone(r.h.Runs), Marks: slices.Clone(r.h.Marks),
+	}
+}
+
+func (r *recorder) lastTick() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tick
+}
+
+// flow returns what was published to a place. The caller holds r.mu.
+func (r *recorder) flow(p place) *flow {
+	f := r.flows[p]
+	if f == nil {
+		f = &flow{}
+		r.flows[p] = f
+	}
+	return f
+}
+
+func (r *recorder) openCall(name, namespace string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Nodes = append(r.h.Nodes, nodeRecord{Name: name, Namespace: namespace, Open: call{Call: r.stamp()}})
+	r.seqs = append(r.seqs, 0)
+	r.faults = append(r.faults, false)
+	return len(r.h.Nodes) - 1
+}
+
+func (r *recorder) openReturn(node int, id backplane.NodeID, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Nodes[node].ID = id
+	r.h.Nodes[node].Open.Return, r.h.Nodes[node].Open.Result = r.stamp(), classify(err)
+}
+
+func (r *recorder) closeCall(node int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := &r.h.Nodes[node].Close; !c.Call.happened() { // the first one counts
+		c.Call = r.stamp()
+	}
+}
+
+// closeReturn records the end of a Close. The first one that returns nil counts, else the newest.
+func (r *recorder) closeReturn(node int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := &r.h.Nodes[node].Close; c.Result.Class != ok {
+		c.Return, c.Result = r.stamp(), classify(err)
+	}
+}
+
+// nextPublish gives a publish its number, so that the payload can be made before the call is recorded.
+func (r *recorder) nextPublish(node int, p place) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seqs[node]++
+	r.h.Pubs = append(r.h.Pubs, pubRecord{Node: node, Seq: r.seqs[node], Place: p})
+	return len(r.h.Pubs) - 1
+}
+
+func (r *recorder) publishCall(pub int, payload []byte, raw bool) {
+	size, sum := len(payload), checksum(payload)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := &r.h.Pubs[pub]
+	p.Size, p.Sum, p.Call = size, sum, r.stamp()
+	if raw {
+		r.raws[rawKey{p.Place, size, sum}] = pub
+	}
+	f := r.flow(p.Place)
+	f.messages++
+	f.bytes += size
+}
+
+func (r *recorder) publishReturn(pub int, err error) {
+	o := classify(err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := &r.h.Pubs[pub]
+	p.Return, p.Result = r.stamp(), o
+	if o.Class != ok { // it may be heard or not: no flow to wait for
+		f := r.flow(p.Place)
+		f.messages--
+		f.bytes -= p.Size
+	}
+}
+
+func (r *recorder) subscribeCall(node int, p place) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Subs = append(r.h.Subs, subRecord{Node: node, Place: p, call: call{Call: r.stamp()}})
+	f := r.flow(p)
+	r.subs = append(r.subs, subState{heard: map[int]int{}, messages: f.messages, bytes: f.bytes})
+	return len(r.h.Subs) - 1
+}
+
+func (r *recorder) subscribeReturn(sub int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := &r.h.Subs[sub]
+	s.Return, s.Result = r.stamp(), classify(err)
+	if err == nil {
+		f := r.flow(s.Place)
+		f.subs = append(f.subs, sub)
+		r.subs[sub].messages, r.subs[sub].bytes = f.messages, f.bytes
+	}
+}
+
+func (r *recorder) unsubscribeCall(sub int, reentrant bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := &r.h.Subs[sub]; !s.Close.Call.happened() {
+		s.Close.Call, s.Reentrant = r.stamp(), reentrant
+	}
+	f := r.flow(r.h.Subs[sub].Place)
+	f.subs = slices.DeleteFunc(f.subs, func(s int) bool { return s == sub })
+}
+
+func (r *recorder) unsubscribeReturn(sub int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := &r.h.Subs[sub]; s.Close.Result.Class != ok {
+		s.Close.Return, s.Close.Result = r.stamp(), classify(err)
+	}
+}
+
+// runStart records that a handler was called, and returns the run and, for a message, the publish (-1 if it is none).
+func (r *recorder) runStart(sub int, e backplane.Event) (run, pub int) {
+	rec := runRecord{Sub: sub, Pub: -1}
+	var id int
+	switch e := e.(type) {
+	case *backplane.Message:
+		rec.Address, rec.Publisher = e.Address, e.Publisher
+		rec.Size, rec.Sum = len(e.Payload), checksum(e.Payload)
+		id = r.readHeader(e.Payload)
+	case *backplane.Gap:
+		rec.Address, rec.Publisher, rec.Gap, rec.Missed = e.Address, e.Publisher, e.Cause, e.Missed
+	default: // a kind of event that this suite does not know
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec.Start = r.stamp()
+	if m, is := e.(*backplane.Message); is {
+		if raw, known := r.raws[rawKey{r.h.Subs[sub].Place, rec.Size, rec.Sum}]; known {
+			id = raw
+		}
+		if id >= 0 && id < len(r.h.Pubs) {
+			rec.Pub = id
+		} else {
+			rec.What = fmt.Sprintf("%d bytes that begin with %q", len(m.Payload), m.Payload[:min(16, len(m.Payload))])
+		}
+	}
+	r.h.Runs = append(r.h.Runs, rec)
+	run = len(r.h.Runs) - 1
+	r.account(sub, &rec)
+	if r.running[sub] == nil {
+		r.running[sub] = map[int]bool{}
+	}
+	r.running[sub][run] = true
+	return run, rec.Pub
+}
+
+// account keeps what waiting needs to know. The caller holds r.mu.
+func (r *recorder) account(sub int, rec *runRecord) {
+	s := &r.subs[sub]
+	switch {
+	case rec.Gap != 0:
+		s.gaps++
+		s.lastGap = rec.Start.Tick
+		f := r.flow(r.h.Subs[sub].Place)
+		s.messages, s.bytes = f.messages, f.bytes
+	case rec.Pub >= 0:
+		s.heard[rec.Pub]++
+		s.messages++
+		s.bytes += rec.Size
+	}
+}
+
+func (r *recorder) runEnd(sub, run int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Runs[run].End = r.stamp()
+	delete(r.running[sub], run)
+}
+
+// mark records what the suite did to an instance or a subscription; -1 for none.
+func (r *recorder) mark(kind string, node, sub int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	at := r.stamp()
+	r.h.Marks = append(r.h.Marks, markRecord{Kind: kind, Node: node, Sub: sub, Start: at, End: at})
+	switch kind {
+	case markCut, markHang:
+		r.faults[node] = true
+	case markHeal:
+		r.faults[node] = false
+		r.resync(func(s int) bool { return r.h.Subs[s].Node == node })
+	case markStall:
+		r.subs[sub].stalled = true
+	case markRelease:
+		r.subs[sub].stalled = false
+		r.resync(func(s int) bool { return s == sub })
+	}
+	return len(r.h.Marks) - 1
+}
+
+// resync makes subscriptions count as having heard all: whether they have is for the rules, not for the flow.
+func (r *recorder) resync(which func(sub int) bool) {
+	for i := range r.subs {
+		if which(i) {
+			f := r.flow(r.h.Subs[i].Place)
+			r.subs[i].messages, r.subs[i].bytes = f.messages, f.bytes
+		}
+	}
+}
+
+func (r *recorder) markEnd(mark int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.h.Marks[mark].End = r.stamp()
+}
+
+// await waits until done, which is called under the recorder's lock and must be quick, or ctx ends.
+func (r *recorder) await(ctx context.Context, done func() bool) error {
+	for {
+		r.mu.Lock()
+		if done() {
+			r.mu.Unlock()
+			return nil
+		}
+		if r.changed == nil {
+			r.changed = make(chan struct{})
+		}
+		changed := r.changed
+		r.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// The bounds of what may be under way to a subscription whose handler keeps up: far inside the queue that the contract
+// gives it, so that an overflow is never the suite's fault.
+const (
+	windowMessages = 256
+	windowBytes    = 1 << 20
+)
+
+// room reports whether another message of some size may be published to a place. The caller holds r.mu.
+func (r *recorder) room(p place, size int) bool {
+	f := r.flow(p)
+	for _, s := range f.subs {
+		state := &r.subs[s]
+		if state.stalled || r.faults[r.h.Subs[s].Node] || r.h.Nodes[r.h.Subs[s].Node].Close.Call.happened() {
+			continue
+		}
+		messages, bytes := f.messages-state.messages, f.bytes-state.bytes
+		if messages >= windowMessages || messages > 0 && bytes+size > windowBytes {
+			return false
+		}
+	}
+	return true
+}
+
+// delivered reports whether a subscription heard a publish or a gap after its call. The caller holds r.mu.
+func (r *recorder) delivered(sub, pub int) bool {
+	s := &r.subs[sub]
+	return s.heard[pub] > 0 || s.lastGap > r.h.Pubs[pub].Call.Tick
+}
+
+// classify sorts an error by the contract's classes.
+func classify(err error) outcome {
+	if err == nil {
+		return outcome{Class: ok}
+	}
+	o := outcome{Class: undocumented, Text: err.Error()}
+	var typed *backplane.Error
+	o.Typed = errors.As(err, &typed)
+	for _, c := range []struct {
+		err   error
+		class class
+	}{
+		{backplane.ErrClosed, closed},
+		{backplane.ErrTooLarge, tooLarge},
+		{backplane.ErrInvalidAddress, badAddress},
+		{backplane.ErrDenied, denied},
+		{backplane.ErrUnavailable, unavailable},
+		{backplane.ErrUnsupported, unsupported},
+	} {
+		if errors.Is(err, c.err) {
+			o.Class = c.class
+			break
+		}
+	}
+	switch {
+	case errors.Is(err, backplane.ErrUncertain):
+		o.Both = o.Class != undocumented
+		o.Class = uncertain
+	case o.Class != undocumented:
+	case errors.Is(err, backplane.ErrInvalidOption):
+		o.Class = badOption
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		o.Class = ended
+	}
+	return o
+}

@@ -1,0 +1,188 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"time"
+)
+
+// The defaults of the settings.
+const (
+	defaultPatience   = 10 * time.Second
+	defaultLinger     = 300 * time.Millisecond
+	shortLinger       = 100 * time.Millisecond
+	bubbleLinger      = 5 * time.Second
+	defaultMaxPayload = 1<<20 - 8<<10
+
+	// watchdog is how many patiences a property may take. Its waits are bounded one by one; this bounds the rest.
+	watchdog = 6
+	// atOnce is how many properties run at the same time. Those that linger do not count.
+	atOnce = 8
+)
+
+// suite proves properties with one opener and one set of settings.
+type suite struct {
+	open Opener
+	settings
+	slots chan struct{}
+}
+
+func newSuite(open Opener, opts []Option) *suite {
+	s := &suite{open: open, slots: make(chan struct{}, atOnce)}
+	for _, o := range opts {
+		o(&s.settings)
+	}
+	if s.seed == 0 {
+		s.seed = fromEnv("CONFORMANCE_SEED", func(text string) (uint64, error) { return strconv.ParseUint(text, 0, 64) })
+	}
+	if s.seed == 0 {
+		s.seed = rand.Uint64() | 1 //nolint:gosec // it is printed
+	}
+	if s.patience == 0 {
+		s.patience = fromEnv("CONFORMANCE_PATIENCE", time.ParseDuration)
+	}
+	if s.patience == 0 {
+		s.patience = defaultPatience
+	}
+	if s.linger == 0 {
+		s.linger = defaultLinger
+		switch {
+		case s.bubble:
+			s.linger = bubbleLinger
+		case s.short:
+			s.linger = shortLinger
+		}
+	}
+	if s.maxPayload == 0 {
+		s.maxPayload = defaultMaxPayload
+	}
+	return s
+}
+
+// fromEnv reads a setting; what cannot be read is as good as not set, since the run says what it used.
+func fromEnv[T any](name string, parse func(string) (T, error)) T {
+	v, err := parse(os.Getenv(name))
+	if err != nil {
+		var none T
+		return none
+	}
+	return v
+}
+
+// proveAll proves properties and tells each result on the channel of its place as soon as it is there.
+func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Result {
+	results := make([]chan Result, len(properties))
+	for i := range properties {
+		results[i] = make(chan Result, 1)
+	}
+	if s.bubble { // nothing to gain, time is free
+		go func() {
+			for i, p := range properties {
+				results[i] <- s.prove(ctx, p)
+			}
+		}()
+		return results
+	}
+	for i, p := range properties {
+		go func() { results[i] <- s.prove(ctx, p) }()
+	}
+	return results
+}
+
+// prove proves one property.
+func (s *suite) prove(ctx context.Context, p Property) Result {
+	r := Result{Property: p, Seed: s.seed}
+	if s.short && p.Needs&NeedTime != 0 {
+		r.Verdict = Skipped
+		return r
+	}
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		r.Verdict, r.Err = NotExercised, fmt.Errorf("the run was stopped: %w", context.Cause(ctx))
+		return r
+	}
+	start := time.Now()
+	w := newWorld(ctx, s, p)
+	defer w.cancel()
+	detail := s.runIn(w)
+	<-s.slots
+	if w.ctx.Err() == nil {
+		w.quiet()
+	}
+	w.end()
+	r.Took = time.Since(start)
+	s.verdict(&r, w, detail)
+	return r
+}
+
+// runIn runs the property's schedule, and returns what the goroutines were doing if it had to be given up.
+func (s *suite) runIn(w *world) (stuck string) {
+	done := make(chan struct{})
+	go underLabel(w.ctx, w.name, suiteLabel, func() {
+		defer close(done)
+		w.property.run(w)
+		w.settle()
+	})
+	limit := time.NewTimer(watchdog * s.patience)
+	defer limit.Stop()
+	select {
+	case <-done:
+		return ""
+	case <-limit.C:
+	}
+	_, stuck = goroutines(w.name)
+	w.fail(fmt.Errorf("it has not come to an end after %v; waiting for: %s", watchdog*s.patience, w.waitsFor()), false)
+	for _, n := range w.allInstances() {
+		n.cut() // whoever is stuck on the network is not any longer
+	}
+	grace := time.NewTimer(s.patience)
+	defer grace.Stop()
+	select {
+	case <-done:
+	case <-grace.C: // its goroutines are lost
+	}
+	return stuck
+}
+
+// verdict judges what was recorded.
+func (s *suite) verdict(r *Result, w *world, detail string) {
+	w.mu.Lock()
+	failure, waited, missing := w.failure, w.waited, w.missing
+	w.mu.Unlock()
+	h := w.rec.snapshot()
+	r.history = h
+	if missing != "" && failure == nil {
+		r.Verdict, r.Err = NotExercised, fmt.Errorf("%s", missing) //nolint:err113 // for people
+		return
+	}
+	f := &Failure{Property: w.property, Detail: detail, Log: w.logs.String()}
+	violations := judge(h)
+	best, broken := choose(violations, w.property)
+	switch {
+	case failure != nil && (!waited || !broken):
+		f.Witness, f.err = failure.Error(), failure
+		f.Timeline = timeline(newView(h), violation{Sub: -1, Node: -1, At: w.rec.lastTick()})
+	case broken:
+		f.Rule, f.Witness = best.Rule, best.Witness
+		f.Timeline = timeline(newView(h), best)
+	default:
+		r.Verdict = Proven
+	}
+	if r.Verdict == 0 {
+		r.Verdict, r.Err = Failed, f
+	}
+	link, known := s.known[w.property.ID]
+	switch {
+	case known && r.Verdict == Failed:
+		r.Verdict = KnownFailing
+		r.Err = fmt.Errorf("known, see %s: %w", link, f)
+	case known && r.Verdict == Proven:
+		r.Verdict = Failed
+		f.Witness = "it holds, but is marked as known to fail; the mark can go (" + link + ")."
+		r.Err = f
+	}
+}

@@ -1,0 +1,99 @@
+package conformance
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// timelineLines is the most that a failure shows.
+const timelineLines = 12
+
+// moment is one line of a timeline.
+type moment struct {
+	at    stamp
+	node  string
+	text  string
+	close bool // it concerns the violation
+}
+
+// timeline shows what happened around a violation: what concerns its subscription and its publisher, the nearest first
+// chosen, in order.
+func timeline(v *view, x violation) []string {
+	moments := v.moments(x)
+	slices.SortFunc(moments, func(a, b moment) int { return cmp.Compare(a.at.Tick, b.at.Tick) })
+	near := slices.DeleteFunc(slices.Clone(moments), func(m moment) bool { return !m.close })
+	if len(near) == 0 {
+		near = moments
+	}
+	here, _ := slices.BinarySearchFunc(near, x.At, func(m moment, at int64) int { return cmp.Compare(m.at.Tick, at) })
+	from := max(0, min(here-timelineLines/2, len(near)-timelineLines))
+	near = near[from:min(len(near), from+timelineLines)]
+	out := make([]string, 0, len(near))
+	for _, m := range near {
+		line := fmt.Sprintf("%9.4f  %-3s %s", m.at.At.Seconds(), m.node, m.text)
+		if m.at.Tick == x.At {
+			line += "   <- here"
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+// moments lists all that happened, and whether it concerns the violation.
+func (v *view) moments(x violation) []moment {
+	var out []moment
+	add := func(at stamp, node int, concerns bool, format string, args ...any) {
+		if !at.happened() {
+			return
+		}
+		name := "all"
+		if node >= 0 {
+			name = v.Nodes[node].Name
+		}
+		out = append(out, moment{at, name, fmt.Sprintf(format, args...), concerns})
+	}
+	var where place
+	subNode := -1
+	if x.Sub >= 0 {
+		where, subNode = v.Subs[x.Sub].Place, v.Subs[x.Sub].Node
+	}
+	concerns := func(node int) bool { return node < 0 || node == x.Node || node == subNode }
+	for i := range v.Nodes {
+		n := &v.Nodes[i]
+		add(n.Open.Return, i, false, "open      %v", n.Open.Result)
+		add(n.Close.Call, i, concerns(i), "close …")
+		add(n.Close.Return, i, concerns(i), "close     %v", n.Close.Result)
+	}
+	for i := range v.Pubs {
+		p := &v.Pubs[i]
+		mine := p.Place == where && (x.Node < 0 || p.Node == x.Node)
+		if p.Return.Tick == p.Call.Tick+1 {
+			add(p.Return, p.Node, mine, "publish   #%d to %v: %v", p.Seq, p.Place.Address, p.Result)
+			continue
+		}
+		add(p.Call, p.Node, mine, "publish   #%d to %v …", p.Seq, p.Place.Address)
+		add(p.Return, p.Node, mine, "publish   #%d: %v", p.Seq, p.Result)
+	}
+	for i := range v.Subs {
+		s := &v.Subs[i]
+		mine := i == x.Sub
+		add(s.Call, s.Node, mine, "subscribe %v …", s.Place.Address)
+		add(s.Return, s.Node, mine, "subscribe %v: %v", s.Place.Address, s.Result)
+		add(s.Close.Call, s.Node, mine, "unsubscribe %v …", s.Place.Address)
+		add(s.Close.Return, s.Node, mine, "unsubscribe %v: %v", s.Place.Address, s.Close.Result)
+	}
+	for i := range v.Runs {
+		r := &v.Runs[i]
+		mine := r.Sub == x.Sub && (x.Node < 0 || r.Pub < 0 || v.Pubs[r.Pub].Node == x.Node)
+		add(r.Start, v.Subs[r.Sub].Node, mine, "receive   %s on %v", v.runName(i), v.Subs[r.Sub].Place.Address)
+		if r.End.Tick != r.Start.Tick+1 {
+			add(r.End, v.Subs[r.Sub].Node, mine && r.End.Tick > r.Start.Tick+8, "  done with %s", v.runName(i))
+		}
+	}
+	for i := range v.Marks {
+		m := &v.Marks[i]
+		add(m.Start, m.Node, concerns(m.Node) && m.Kind != markQuiet, "%s", m.Kind)
+	}
+	return out
+}

@@ -1,0 +1,297 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane"
+)
+
+// toyBroker joins toys: a small, correct backplane that shares nothing with this module's engine. It proves the suite:
+// that a foreign backplane passes, and, with one of its lines broken, does not.
+type toyBroker struct {
+	mu    sync.Mutex
+	nodes []*toy // guarded by mu
+	next  int    // guarded by mu
+}
+
+// toy is one instance. Everything of it is guarded by the broker's mutex.
+type toy struct {
+	b         *toyBroker
+	namespace string
+	id        backplane.NodeID
+	ctx       context.Context //nolint:containedctx // the handlers'
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+
+	subs    []*toySub
+	closed  bool
+	cut     bool
+	hung    bool
+	changed chan struct{} // closed and replaced when cut, hung or closed change
+	notice  *time.Timer
+}
+
+type toySub struct {
+	n       *toy
+	to      backplane.Address
+	h       backplane.Handler
+	queue   []backplane.Event
+	full    bool // a gap for what did not fit is queued
+	closed  bool
+	running chan struct{} // closed when the run under way ends; nil between runs
+	wake    chan struct{}
+}
+
+const (
+	toyQueue  = 1024
+	toyNotice = 2 * time.Second
+)
+
+// toyKey is how a handler's context tells its node.
+type toyKey struct{}
+
+func (b *toyBroker) open(in Instance) *toy {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.next++
+	n := &toy{b: b, namespace: in.Namespace, id: backplane.NodeID(fmt.Sprintf("%016x", b.next)), changed: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.ctx, n.cancel = context.WithValue(ctx, toyKey{}, n), cancel
+	b.nodes = append(b.nodes, n)
+	return n
+}
+
+// faults is for Inject.
+func (n *toy) faults() Faults {
+	return Faults{
+		Cut:  func() { n.fault(func() { n.cut = true }) },
+		Heal: func() { n.fault(n.restored) },
+		Hang: func() {
+			n.fault(func() {
+				n.hung = true
+				n.notice = time.AfterFunc(toyNotice, func() { n.fault(n.restored) })
+			})
+		},
+	}
+}
+
+func (n *toy) fault(f func()) {
+	n.b.mu.Lock()
+	defer n.b.mu.Unlock()
+	f()
+	close(n.changed)
+	n.changed = make(chan struct{})
+}
+
+// restored connects anew: all subscriptions may have missed something.
+func (n *toy) restored() {
+	if !n.cut && !n.hung {
+		return
+	}
+	n.cut, n.hung = false, false
+	if n.notice != nil {
+		n.notice.Stop()
+	}
+	for _, s := range n.subs {
+		s.push(&backplane.Gap{Address: s.to, Cause: backplane.GapLink})
+	}
+}
+
+func toyError(op string, to backplane.Address, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &backplane.Error{Op: op, Address: to, Err: err}
+}
+
+func (n *toy) Publish(ctx context.Context, to backplane.Address, payload []byte) error {
+	return toyError("publish", to, n.publish(ctx, to, payload))
+}
+
+func (n *toy) publish(ctx context.Context, to backplane.Address, payload []byte) error {
+	if err := to.Validate(); err != nil {
+		return err //nolint:wrapcheck // toyError does
+	}
+	if len(payload) > defaultMaxPayload {
+		return backplane.ErrTooLarge
+	}
+	n.b.mu.Lock()
+	defer n.b.mu.Unlock()
+	switch {
+	case n.closed:
+		return backplane.ErrClosed
+	case n.cut, ctx.Err() != nil:
+		return backplane.ErrUnavailable
+	case n.hung:
+		n.wait(ctx, func() bool { return !n.hung })
+		return backplane.ErrUncertain
+	}
+	m := &backplane.Message{Address: to, Publisher: n.id, Payload: append([]byte{}, payload...)}
+	for _, other := range n.b.nodes {
+		if other.namespace != n.namespace || other.cut || other.hung {
+			continue
+		}
+		for _, s := range other.subs {
+			if s.to == to {
+				s.push(m)
+			}
+		}
+	}
+	return nil
+}
+
+// wait waits, with the mutex held before and after, until done or ctx ends.
+func (n *toy) wait(ctx context.Context, done func() bool) bool {
+	for !done() && !n.closed {
+		changed := n.changed
+		n.b.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		n.b.mu.Lock()
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	return !n.closed
+}
+
+func (n *toy) Subscribe(ctx context.Context, to backplane.Address, h backplane.Handler) (backplane.Subscription, error) {
+	if err := to.Validate(); err != nil {
+		return nil, toyError("subscribe", to, err)
+	}
+	n.b.mu.Lock()
+	defer n.b.mu.Unlock()
+	if ready := n.wait(ctx, func() bool { return !n.cut && !n.hung }); n.closed {
+		return nil, toyError("subscribe", to, backplane.ErrClosed)
+	} else if !ready {
+		return nil, toyError("subscribe", to, errors.Join(backplane.ErrUnavailable, ctx.Err()))
+	}
+	s := &toySub{n: n, to: to, h: h, wake: make(chan struct{}, 1)}
+	n.subs = append(n.subs, s)
+	n.wg.Go(s.loop)
+	return s, nil
+}
+
+func (n *toy) Close(ctx context.Context) error {
+	n.b.mu.Lock()
+	if !n.closed {
+		n.closed = true
+		close(n.changed)
+		n.changed = make(chan struct{})
+	}
+	if n.notice != nil {
+		n.notice.Stop()
+	}
+	subs := append([]*toySub{}, n.subs...)
+	n.b.nodes = deleteFrom(n.b.nodes, n)
+	n.b.mu.Unlock()
+	n.cancel()
+	for _, s := range subs {
+		if err := s.Close(ctx); err != nil {
+			return toyError("close", backplane.Address{}, err)
+		}
+	}
+	n.wg.Wait()
+	return nil
+}
+
+// push queues an event, or a gap if the queue is full. The caller holds the mutex.
+func (s *toySub) push(e backplane.Event) {
+	switch {
+	case len(s.queue) < toyQueue:
+		s.queue, s.full = append(s.queue, e), false
+	case !s.full:
+		s.queue, s.full = append(s.queue, &backplane.Gap{Address: s.to, Cause: backplane.GapOverflow}), true
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *toySub) loop() {
+	for {
+		s.n.b.mu.Lock()
+		if s.closed {
+			s.n.b.mu.Unlock()
+			return
+		}
+		var e backplane.Event
+		if len(s.queue) > 0 {
+			e, s.queue = s.queue[0], s.queue[1:]
+			s.running = make(chan struct{})
+		}
+		s.n.b.mu.Unlock()
+		if e == nil {
+			<-s.wake
+			continue
+		}
+		s.h(s.n.ctx, e)
+		s.n.b.mu.Lock()
+		close(s.running)
+		s.running = nil
+		s.n.b.mu.Unlock()
+	}
+}
+
+func (s *toySub) Close(ctx context.Context) error {
+	s.n.b.mu.Lock()
+	s.closed = true
+	s.n.subs = deleteFrom(s.n.subs, s)
+	running := s.running
+	s.n.b.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	if running == nil || ctx.Value(toyKey{}) == any(s.n) {
+		return nil
+	}
+	select {
+	case <-running:
+		return nil
+	case <-ctx.Done():
+		return toyError("unsubscribe", s.to, ctx.Err())
+	}
+}
+
+func deleteFrom[T comparable](all []T, one T) []T {
+	out := make([]T, 0, len(all))
+	for _, x := range all {
+		if x != one {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// toys opens toys: one broker for each world, made in its bubble. With breakIt, each instance is broken by it.
+func toys(breakIt func(backplane.Backplane) backplane.Backplane) (Opener, Option) {
+	var mu sync.Mutex
+	brokers := map[string]*toyBroker{}
+	opened := map[string]*toy{}
+	open := func(_ context.Context, in Instance) (backplane.Backplane, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if brokers[in.World] == nil {
+			brokers[in.World] = &toyBroker{}
+		}
+		n := brokers[in.World].open(in)
+		opened[in.World+in.Name] = n
+		if breakIt != nil {
+			return breakIt(n), nil
+		}
+		return n, nil
+	}
+	return open, Inject(func(in Instance, _ backplane.Backplane) Faults {
+		mu.Lock()
+		defer mu.Unlock()
+		return opened[in.World+in.Name].faults()
+	})
+}
