@@ -36,6 +36,7 @@ type memberTable struct {
 	m        map[wire.Publisher]*member // without this node
 	self     Member
 	gone     map[wire.Publisher]time.Time // declared dead, not said goodbye
+	left     map[wire.Publisher]struct{}  // said goodbye: a heartbeat that comes later is a late one
 	settling time.Time                    // until then nobody is declared dead
 	ids      map[wire.Publisher]NodeID    // of publishers heard, to have each id once
 	own      beats                        // how far this node's own epochs were, as if heard in heartbeats
@@ -54,6 +55,7 @@ func (t *memberTable) init(n *Node) {
 	t.n = n
 	t.m = map[wire.Publisher]*member{}
 	t.gone = map[wire.Publisher]time.Time{}
+	t.left = map[wire.Publisher]struct{}{}
 	t.ids = map[wire.Publisher]NodeID{}
 	t.self = Member{ID: n.id, Label: n.o.Label, Since: time.Now(), Self: true}
 }
@@ -182,11 +184,19 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 	if flags&flagGoodbye != 0 {
 		m := t.m[p]
 		delete(t.m, p)
+		if len(t.left) >= goneMost {
+			clear(t.left)
+		}
+		t.left[p] = struct{}{}
 		t.mu.Unlock()
 		if m != nil {
 			n.log.Info("member left", "node", string(m.ID), "label", m.Label)
 			n.memberGone(p, fmt.Errorf("%w: node %s has left", ErrUnavailable, m.ID))
 		}
+		return
+	}
+	if _, left := t.left[p]; left { // a node that closes may still answer a hello: a rolling restart showed it
+		t.mu.Unlock()
 		return
 	}
 	_, back := t.gone[p]
