@@ -44,9 +44,10 @@ func (c *counter) message(epoch, k uint64, fresh, ours bool) verdict {
 		if k > c.last+1 {
 			v = verdict{gap: true, missed: k - c.last - 1}
 		}
-	default: // a new epoch
-		v.missed = k - 1
-		v.gap = k > 1 || !c.closed && !c.lost // the end of the old one is not known
+	case !c.closed && !c.lost: // a new epoch, and the end of the old one is not known
+		v.gap = true
+	default:
+		v = verdict{gap: k > 1, missed: k - 1}
 	}
 	c.epoch, c.last, c.closed, c.lost, c.idle = epoch, k, false, false, 0
 	v.deliver = true
@@ -68,8 +69,10 @@ func (c *counter) tail(epoch, k uint64, fresh, ours bool) verdict {
 			v = verdict{gap: true, missed: k - c.last}
 		}
 		k = max(k, c.last)
+	case !c.closed && !c.lost:
+		v.gap = true
 	default:
-		v = verdict{gap: k > 0 || !c.closed && !c.lost, missed: k}
+		v = verdict{gap: k > 0, missed: k}
 	}
 	c.epoch, c.last, c.closed, c.lost, c.idle = epoch, k, true, false, 0
 	return v
