@@ -29,7 +29,7 @@ func (t *topic) hear(_ context.Context, e backplane.Event) {
 		}
 		t.deliver(&p)
 	case *backplane.Gap:
-		h.gaps.report(t, Gap{Cause: e.Cause, Since: e.Since, Missed: e.Missed, Err: e.Err}, e.Publisher)
+		h.gaps.report(t, Gap{Cause: e.Cause, Since: e.Since, Missed: e.Missed, Err: e.Err})
 	}
 }
 
@@ -40,7 +40,7 @@ func (t *topic) deliver(p *parcel) {
 	if p.send.number != 0 {
 		var ok bool
 		if serial, ok = h.once.of(p.send); !ok {
-			h.gaps.report(t, Gap{Cause: backplane.GapOverflow, Since: time.Now(), Missed: 1}, "")
+			h.gaps.report(t, Gap{Cause: backplane.GapOverflow, Since: time.Now(), Missed: 1})
 			return
 		}
 	}
@@ -108,5 +108,5 @@ func (h *Hub) unreadable(t *topic, err error) {
 	if h.stats.unreadable.Add(1) == 1 {
 		h.log.Warn("a message of another hub cannot be read; is a newer version running beside this one?", "err", err)
 	}
-	h.gaps.report(t, Gap{Cause: backplane.GapUnreadable, Since: time.Now(), Missed: 1, Err: err}, "")
+	h.gaps.report(t, Gap{Cause: backplane.GapUnreadable, Since: time.Now(), Missed: 1, Err: err})
 }

@@ -156,6 +156,14 @@ func (f *farm) send(i int, to hubkit.Target, payload string) {
 	}
 }
 
+// try is send for goroutines other than the test's own.
+func (f *farm) try(i int, to hubkit.Target, payload string) {
+	f.t.Helper()
+	if err := f.hubs[i].Send(f.t.Context(), to, []byte(payload)); err != nil {
+		f.t.Error(err)
+	}
+}
+
 // got waits until nothing moves and compares all payloads that the client got so far.
 func (c *client) got(payloads ...string) {
 	c.f.t.Helper()

@@ -11,6 +11,9 @@ import (
 
 // Gap says that the backplane may have missed messages for some connections of this instance. It is told when what
 // caused it has been repaired: what a client fetches from then on is followed by everything newer.
+//
+// Gaps of one kind of cause that follow one another within [Options.GapWindow] are one Gap, whatever subscriptions and
+// publishers they came from; that members were not heard because of the link counts as the link's.
 type Gap struct {
 	Cause backplane.GapCause
 	// Since is the earliest moment, on this node's clock, from which messages may be missing.
@@ -20,14 +23,13 @@ type Gap struct {
 	// Groups names the groups hit, sorted; they are all groups of this instance that were, not those of one connection.
 	// Empty means that messages of any kind may be missing: to all, to users, to connections, or to more than 256 groups.
 	Groups []string
-	// Err is what caused it, where an error did. For people and logs.
+	// Err is what caused it, where an error did, the first of several. For people and logs.
 	Err error
 }
 
 const (
 	maxGapGroups  = 256
-	maxGapWindows = 20  // after so many windows a cause that goes on is told, and told again
-	maxGapsOpen   = 256 // causes gathered at a time; further ones are gathered regardless of the publisher
+	maxGapWindows = 20 // after so many windows a cause that goes on is told, and told again
 )
 
 // gapCollector gathers the gaps of many subscriptions that one cause has, so that it is told once (H7).
@@ -35,14 +37,8 @@ type gapCollector struct {
 	hub *Hub
 
 	mu      sync.Mutex
-	open    map[gapCause]*gathering // guarded by mu
-	running bool                    // guarded by mu: the goroutine that tells runs
-}
-
-// gapCause is what makes gaps one.
-type gapCause struct {
-	cause     backplane.GapCause
-	publisher backplane.NodeID
+	open    map[backplane.GapCause]*gathering // guarded by mu
+	running bool                              // guarded by mu: the goroutine that tells runs
 }
 
 // gathering is what is known of a cause so far. Guarded by the collector's mu.
@@ -56,15 +52,16 @@ type gathering struct {
 }
 
 // report takes in a gap of one subscription. Like all of a handler's work it waits for nothing.
-func (g *gapCollector) report(t *topic, gap Gap, publisher backplane.NodeID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	key := gapCause{cause: gap.Cause, publisher: publisher}
-	if len(g.open) >= maxGapsOpen {
-		key.publisher = ""
+func (g *gapCollector) report(t *topic, gap Gap) {
+	cause := gap.Cause
+	if cause == backplane.GapMember {
+		// A link that was down for long makes members look dead: their gaps come with the link's, and are of its making.
+		cause = backplane.GapLink
 	}
 	now := time.Now()
-	c := g.open[key]
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := g.open[cause]
 	if c == nil {
 		c = &gathering{
 			gap: Gap{Cause: gap.Cause, Since: gap.Since, Err: gap.Err}, first: now,
@@ -83,9 +80,9 @@ func (g *gapCollector) report(t *topic, gap Gap, publisher backplane.NodeID) {
 	}
 	c.merge(t, gap, now)
 	if g.open == nil {
-		g.open = make(map[gapCause]*gathering)
+		g.open = make(map[backplane.GapCause]*gathering)
 	}
-	g.open[key] = c
+	g.open[cause] = c
 	if !g.running {
 		g.running = g.hub.spawn(g.run)
 	}
@@ -98,6 +95,9 @@ func (c *gathering) merge(t *topic, gap Gap, now time.Time) {
 	c.last = now
 	if gap.Since.Before(c.gap.Since) {
 		c.gap.Since = gap.Since
+	}
+	if gap.Cause == backplane.GapLink {
+		c.gap.Cause = gap.Cause
 	}
 	if c.gap.Err == nil {
 		c.gap.Err = gap.Err
@@ -155,12 +155,12 @@ func (g *gapCollector) run() {
 func (g *gapCollector) take(now time.Time) (told []*gathering, next time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for key, c := range g.open {
+	for cause, c := range g.open {
 		wait := c.due(g.hub.opts.GapWindow).Sub(now)
 		switch {
 		case wait <= 0:
 			told = append(told, c)
-			delete(g.open, key)
+			delete(g.open, cause)
 		case next == 0 || wait < next:
 			next = wait
 		}
