@@ -273,10 +273,10 @@ func (l *lane) load() []*parcel {
 func (l *lane) pack(o *outlet) *parcel {
 	if p := o.retry; p != nil {
 		o.retry = nil
-		if p.wanted() {
+		if p.wanted() && time.Since(p.sent) < l.n.resendFor() {
 			return p
 		}
-		l.finish(p, uncertain(errors.New("given up"))) // nobody waits for it, and its numbers are spent
+		l.finish(p, uncertain(errors.New("given up"))) // nobody waits for it, or it is too old; and its numbers are spent
 	}
 	limit := coalesceBytes
 	if most := l.n.maxFrame; most > 0 && most < limit {
@@ -344,6 +344,10 @@ func (l *lane) append(p *parcel, it *item) {
 	}
 }
 
+// resendFor is how long after its first attempt a frame may be sent again: as long as every receiver is sure to know it as a
+// repeat, also one that has declared this node dead meanwhile. See closedSweeps.
+func (n *Node) resendFor() time.Duration { return 2 * n.o.MemberTimeout }
+
 // wanted reports whether somebody still waits for the fate of the frame; a tail mark always is.
 func (p *parcel) wanted() bool {
 	for _, it := range p.items {
@@ -378,7 +382,9 @@ func (l *lane) settle(p *parcel, err error) (unknown bool) {
 	case refused(err) && errors.Is(err, ErrDenied):
 		l.finish(p, uncertain(err)) // an earlier attempt may have been heard
 	default:
-		p.unknown = true
+		if !p.unknown {
+			p.unknown, p.sent = true, time.Now()
+		}
 		o.retry = p
 		unknown = true
 	}

@@ -231,14 +231,14 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 		n.log.Error("a member's settings differ in a way that can lose messages", "node", string(id), "err", differs)
 	}
 	if back {
-		n.interests.memberBack(n, id)
+		n.interests.memberBack(n, p, id)
 	}
 	n.health.look()
 }
 
 // memberBack tells every subscription that a node which had been declared dead speaks again: what it sent meanwhile may
-// be missing, and its counters are forgotten.
-func (t *interestTable) memberBack(n *Node, id NodeID) {
+// be missing.
+func (t *interestTable) memberBack(n *Node, p wire.Publisher, id NodeID) {
 	n.log.Warn("a member that was declared dead speaks again", "node", string(id))
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -246,6 +246,9 @@ func (t *interestTable) memberBack(n *Node, id NodeID) {
 		in.mu.Lock()
 		if in.head != nil {
 			in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: time.Now(), Publisher: id}})
+		}
+		if c := in.publishers[p]; c != nil {
+			c.lost = true
 		}
 		in.mu.Unlock()
 	}
@@ -279,7 +282,7 @@ func (t *memberTable) check(now time.Time) {
 
 // memberGone ends what concerns a node that is not there any more.
 func (n *Node) memberGone(p wire.Publisher, why error) {
-	n.interests.forgetMember(n, p)
+	n.interests.memberGone(p)
 	n.questions.memberGone(p, why)
 	n.health.look()
 }

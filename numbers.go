@@ -19,7 +19,8 @@ type counter struct {
 	last   uint64 // the last number heard in it
 	closed bool   // the epoch is closed, and all of it was heard or told missing
 	lost   bool   // a gap of unknown size was told after last was heard
-	idle   uint8  // sweeps since it was closed
+	gone   bool   // the publisher died or left, and nothing came from it since
+	idle   uint8  // sweeps since it was closed or gone
 }
 
 // verdict is what a number means for the subscriptions.
@@ -49,7 +50,7 @@ func (c *counter) message(epoch, k uint64, fresh, ours bool) verdict {
 	default:
 		v = verdict{gap: k > 1, missed: k - 1}
 	}
-	c.epoch, c.last, c.closed, c.lost, c.idle = epoch, k, false, false, 0
+	*c = counter{id: c.id, epoch: epoch, last: k}
 	v.deliver = true
 	return v
 }
@@ -74,7 +75,7 @@ func (c *counter) tail(epoch, k uint64, fresh, ours bool) verdict {
 	default:
 		v = verdict{gap: k > 0, missed: k}
 	}
-	c.epoch, c.last, c.closed, c.lost, c.idle = epoch, k, true, false, 0
+	*c = counter{id: c.id, epoch: epoch, last: k, closed: true}
 	return v
 }
 
@@ -97,11 +98,11 @@ func (in *interest) counterOf(n *Node, p wire.Publisher) (c *counter, fresh bool
 	return c, true
 }
 
-// forgetClosed drops the closed counters of an interest to make room. in.mu is held.
+// forgetClosed drops the counters of an interest that would be forgotten soon, to make room. in.mu is held.
 func (in *interest) forgetClosed(n *Node) bool {
 	dropped := false
 	for p, c := range in.publishers {
-		if c.closed {
+		if c.closed || c.gone {
 			delete(in.publishers, p)
 			n.stats.receivingCounters.Add(-1)
 			dropped = true
@@ -119,15 +120,16 @@ func (in *interest) forgetPublishers(n *Node) {
 	n.interests.counted.remove(in)
 }
 
-// closedSweeps is how many sweeps a closed counter is kept, so that a late repeat of its epoch is still known as one.
+// closedSweeps is how many sweeps a counter is kept that is closed or whose publisher is gone, so that a late repeat of its
+// epoch is still known as one: between two and three member timeouts. A publisher does not send a frame again later than that.
 const closedSweeps = 3
 
-// sweep forgets counters that were closed some sweeps ago. It is called every member timeout.
+// sweep forgets counters that were closed, or whose publisher was gone, some sweeps ago. It is called every member timeout.
 func (t *interestTable) sweep(n *Node) {
 	for _, in := range t.counted.all() {
 		in.mu.Lock()
 		for p, c := range in.publishers {
-			if !c.closed {
+			if !c.closed && !c.gone {
 				continue
 			}
 			if c.idle++; c.idle >= closedSweeps {
@@ -143,13 +145,13 @@ func (t *interestTable) sweep(n *Node) {
 	}
 }
 
-// forgetMember drops the counters of a node that is dead or has left.
-func (t *interestTable) forgetMember(n *Node, p wire.Publisher) {
+// memberGone lets the counters of a node that is dead or has left be forgotten some sweeps later. Not at once: a node that
+// was only cut off sends what it could not finish again.
+func (t *interestTable) memberGone(p wire.Publisher) {
 	for _, in := range t.counted.all() {
 		in.mu.Lock()
-		if _, there := in.publishers[p]; there {
-			delete(in.publishers, p)
-			n.stats.receivingCounters.Add(-1)
+		if c := in.publishers[p]; c != nil {
+			c.gone = true
 		}
 		in.mu.Unlock()
 	}

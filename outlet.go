@@ -62,8 +62,9 @@ type parcel struct {
 	outlet *outlet
 	frame  []byte
 	items  []*item
-	// unknown is set once an attempt's fate is unknown: from then on the numbers are spent.
+	// unknown is set once an attempt's fate is unknown: from then on the numbers are spent. sent is when that was.
 	unknown bool
+	sent    time.Time
 	// before is the outlet's position before this frame, restored when the frame is surely not taken: a number is spent
 	// only when bytes may be on the wire, so that nothing needs to be declared void.
 	before, after position
