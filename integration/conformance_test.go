@@ -1,0 +1,80 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/conformance"
+	"github.com/gobackplane/backplane/integration/redisserver"
+	"github.com/gobackplane/backplane/redis"
+	"github.com/gobackplane/backplane/transport"
+)
+
+// over opens instances at a server by URL, through the suite's dialer.
+func over(url string) conformance.Opener {
+	return conformance.Transport(func(in conformance.Instance) transport.Opener {
+		return redis.New(redis.Options{URL: url, Dialer: in.Dial})
+	}, backplane.Options{})
+}
+
+func TestConformanceMiniredis(t *testing.T) {
+	server := miniredis.RunT(t)
+	conformance.Test(t, over("redis://"+server.Addr()), conformance.Strict())
+}
+
+func TestConformanceRedis(t *testing.T) {
+	server := redisserver.Start(t, redisserver.Options{})
+	conformance.Test(t, over(server.URL()), conformance.Strict())
+}
+
+func TestConformanceRedisTLS(t *testing.T) {
+	server := redisserver.Start(t, redisserver.Options{TLS: true, ClientCert: true})
+	conformance.Test(t, over(server.URL()), conformance.Strict())
+}
+
+// rights are what a user of one namespace needs, as the documentation says.
+const rights = "on >secret resetchannels &%s:* +publish +subscribe +unsubscribe +role +client|setname"
+
+// Every instance logs in as a user that may use nothing but its own namespace: the suite draws a namespace for each
+// property, and the user is made when it is first seen.
+func TestConformanceRedisACL(t *testing.T) {
+	server := redisserver.Start(t, redisserver.Options{})
+	open := func(in conformance.Instance) transport.Opener {
+		rules := strings.Fields(fmt.Sprintf(rights, in.Namespace))
+		server.Do(append([]string{"ACL", "SETUSER", in.Namespace}, rules...)...)
+		return redis.New(redis.Options{URL: server.URLAs(in.Namespace, "secret"), Dialer: in.Dial})
+	}
+	conformance.Test(t, conformance.Transport(open, backplane.Options{}), conformance.Strict())
+}
+
+// A permission on "ward:*" opens the namespace ward and not ward2.
+func TestPermissionIsExactlyTheNamespace(t *testing.T) {
+	server := redisserver.Start(t, redisserver.Options{Users: []string{"ward " + fmt.Sprintf(rights, "ward")}})
+	open := func(namespace string) (*backplane.Node, error) {
+		return backplane.Open(t.Context(), redis.URL(server.URLAs("ward", "secret")), backplane.Options{Namespace: namespace})
+	}
+	n, err := open("ward")
+	if err != nil {
+		t.Fatalf("in its own namespace: %v", err)
+	}
+	if err := n.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, other := range []string{"ward2", "war"} {
+		n, err := open(other)
+		if !errors.Is(err, backplane.ErrDenied) {
+			t.Errorf("in %s: %v, want ErrDenied", other, err)
+		}
+		if n != nil {
+			_ = n.Close(t.Context())
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
