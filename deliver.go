@@ -19,11 +19,13 @@ func (k sink) Frame(id transport.Link, channel string, data []byte) {
 	if l == nil {
 		return
 	}
-	l.lastFrame.Store(time.Now().UnixNano())
+	now := time.Now()
+	l.lastFrame.Store(now.UnixNano())
 	in := n.interests.get(channel)
 	if in == nil {
 		return
 	}
+	in.prove(n.proofAt(now, true))
 	r, err := wire.NewReader(data)
 	switch {
 	case err != nil && in.own:

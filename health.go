@@ -146,6 +146,9 @@ func (n *Node) examine(now time.Time) Health {
 	if k := n.interests.denials(); k > 0 {
 		h.Causes = append(h.Causes, Cause{Kind: CauseDenied, Err: fmt.Errorf("%w: %d subscriptions are refused", ErrDenied, k)})
 	}
+	if k := n.interests.undelivering(); k > 0 {
+		h.Causes = append(h.Causes, Cause{Kind: CauseSilent, Err: fmt.Errorf("%w: %d subscriptions are confirmed but do not deliver", ErrUnavailable, k)})
+	}
 	switch {
 	case bad == len(links):
 		h.State = Down

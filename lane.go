@@ -319,7 +319,6 @@ func (l *lane) pack(o *outlet) *parcel {
 func (l *lane) append(p *parcel, it *item) {
 	o := p.outlet
 	it.state = itemSent
-	first := len(p.items) == 0
 	p.items = append(p.items, it)
 	switch {
 	case it.typ == wire.TailMark:
@@ -330,17 +329,19 @@ func (l *lane) append(p *parcel, it *item) {
 			payload = l.n.appendHeartbeat(nil, heartbeatFlags(it.payload[0])) // as late as possible: see epochClock
 		}
 		p.frame = wire.AppendMessage(p.frame, it.typ, byte(o.addr.kind), o.addr.scope, o.addr.name, 0, 0, nil, payload)
+		p.next = false
 	default:
 		if o.epoch == 0 {
 			o.epoch = l.n.epochClock.Add(1)
-			first = true
+			p.next = false
 		}
 		o.last++
-		if first {
-			p.frame = wire.AppendMessage(p.frame, wire.Data, byte(o.addr.kind), o.addr.scope, o.addr.name, o.epoch, o.last, nil, it.payload)
-		} else {
+		if p.next {
 			p.frame = wire.AppendNext(p.frame, wire.Data, nil, it.payload)
+		} else {
+			p.frame = wire.AppendMessage(p.frame, wire.Data, byte(o.addr.kind), o.addr.scope, o.addr.name, o.epoch, o.last, nil, it.payload)
 		}
+		p.next = true
 	}
 }
 

@@ -44,6 +44,7 @@ type link struct {
 	probed     bool      // a probe came back on the present connection
 	restored   bool      // every subscription was asked for on the present connection
 	nonce      uint64    // of the newest probe
+	answered   uint64    // of the newest probe that came back
 	sent       time.Time // when it was sent
 	unanswered time.Time // since when a probe is due to come back; zero if none is
 	role       error     // what the last check found
@@ -279,6 +280,7 @@ func (l *link) probeHeard(nonce uint64) {
 		return
 	}
 	l.told, l.probed = true, true
+	l.answered = max(l.answered, nonce)
 	if late {
 		l.unanswered = l.sent
 	} else {
@@ -293,6 +295,20 @@ func (l *link) probeHeard(nonce uint64) {
 }
 
 var errRestoring = fmt.Errorf("%w: subscriptions are being restored", ErrUnavailable)
+
+// newestProbe returns the newest probe that was sent.
+func (l *link) newestProbe() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nonce
+}
+
+// probedAfter reports whether a probe came back that was sent after the given one.
+func (l *link) probedAfter(nonce uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.answered > nonce
+}
 
 // condition is what health needs to know of a link.
 func (l *link) condition(now time.Time) (up, silent bool, err, role error) {

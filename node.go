@@ -34,6 +34,7 @@ type Node struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	handlers context.Context
+	opened   time.Time
 	work     sync.WaitGroup // every goroutine of the node but those that run handlers
 
 	outlets    outletTable
@@ -76,8 +77,9 @@ func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) 
 		return fail(fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx)))
 	}
 	n := &Node{
-		links: map[transport.Link]*link{},
-		gone:  make(chan struct{}),
+		links:  map[transport.Link]*link{},
+		gone:   make(chan struct{}),
+		opened: time.Now(),
 	}
 	_, _ = rand.Read(n.publisher[:]) // never fails
 	n.id = nodeID(n.publisher)
@@ -133,6 +135,7 @@ func (n *Node) start(ctx context.Context) error {
 		l.addProbe()
 	}
 	n.work.Go(n.duties)
+	n.work.Go(n.verify)
 
 	first := make(chan error, 1) // the outcome of the first attempt of the members' link
 	l.outcome = first

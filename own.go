@@ -51,7 +51,7 @@ func (n *Node) hearOwn(l *link, in *interest, r *wire.Reader) {
 		var err error
 		switch m.Type {
 		case wire.Probe:
-			if r.Publisher == n.publisher {
+			if in == l.probe && r.Publisher == n.publisher {
 				var nonce uint64
 				if nonce, _, err = uint64At(m.Payload); err == nil {
 					l.probeHeard(nonce)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -22,7 +23,6 @@ const reconcileMost = 8192
 type interest struct {
 	addr    Address
 	channel string
-	own     bool // the engine's own: never given up
 
 	// Guarded by interestTable.mu.
 	link      *link
@@ -31,8 +31,14 @@ type interest struct {
 	confirmed bool      // the broker has confirmed, and nothing happened since
 	queued    bool      // in the link's list to be reconciled
 	denied    bool      // refused although it had been confirmed before
+	renew     bool      // to be unsubscribed and subscribed anew: see verify.go
+	proving   bool      // in verifier.fresh or verifier.asked, or on the way from one to the other
+	known     bool      // in verifier.all
 
-	mu         sync.Mutex // guards what follows; the delivering side
+	own bool // constant: the engine's own, and never given up
+
+	mu         sync.Mutex    // guards what follows; the delivering side
+	heard      atomic.Uint32 // a proof; not guarded
 	head       *subscription
 	publishers map[wire.Publisher]*counter // nil until somebody publishes
 	loss       *loss                       // to be told before anything else
@@ -60,6 +66,8 @@ type interestTable struct {
 	todo   map[*link][]*interest // to be reconciled
 	denied int                   // interests that the broker refuses although it had confirmed them before
 	closed bool
+
+	verifier verifier
 
 	counted interestSet // those with counters of publishers
 }
@@ -250,6 +258,7 @@ func (n *Node) own(a Address) *interest {
 	if in == nil {
 		in = &interest{addr: a, channel: channel, link: l, own: true, refs: 1}
 		n.interests.m[channel] = in
+		n.interests.verifier.own = append(n.interests.verifier.own, in)
 		n.interests.queue(in)
 	}
 	return in
@@ -274,7 +283,7 @@ func (l *link) reconcile(ctx context.Context) bool {
 			t.queue(in)
 		case in.refs > 0 && !in.confirmed:
 			enter, enterNames = append(enter, in), append(enterNames, in.channel)
-		case in.refs == 0 && in.confirmed:
+		case in.confirmed && (in.refs == 0 || in.renew):
 			in.confirmed = false // who comes now waits until it is subscribed again
 			exit, exitNames = append(exit, in), append(exitNames, in.channel)
 		case in.refs == 0 && !in.confirmed:
@@ -319,6 +328,11 @@ func (l *link) left(exit []*interest, errs []error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i, in := range exit {
+		if in.renew { // whatever the answer was: subscribed anew it must be
+			in.renew = false
+			t.queue(in)
+			continue
+		}
 		if errs != nil && errs[i] != nil {
 			in.confirmed = true // still in force, for all we know
 			l.later = append(l.later, in)
@@ -400,6 +414,9 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 
 // enter puts an interest in force: it tells what was lost before, then lets the waiters in. interestTable.mu is held.
 func (l *link) enter(in *interest, tick uint64) {
+	in.renew = false
+	in.heard.Store(uint32(l.n.proofAt(time.Now(), false)))
+	l.n.interests.toProve(in)
 	in.mu.Lock()
 	in.since = tick
 	in.tellLoss(l.n)
