@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/hubkit"
+)
+
+// requestTimeout bounds what a client's request has to wait for: the broker's answer, mostly.
+const requestTimeout = 5 * time.Second
+
+// instance is a hub server over one node: what runs three times behind the balancer.
+type instance struct {
+	name   string
+	desc   description
+	node   *backplane.Node
+	hub    *hubkit.Hub
+	server *server
+	url    string
+
+	mu      sync.Mutex
+	state   backplane.State                 // guarded by mu
+	clients map[*hubkit.Connection]struct{} // guarded by mu; who is told of a change of state
+}
+
+// description is what the page shows of where it is connected to.
+type description struct {
+	backplane string
+	other     string
+}
+
+func newInstance(name string, d description, node *backplane.Node, log *slog.Logger) (*instance, error) {
+	in := &instance{name: name, desc: d, node: node, state: node.Health().State, clients: make(map[*hubkit.Connection]struct{})}
+	hub, err := hubkit.New(node, hubkit.Options{
+		Name:    "ward",
+		OnState: in.stateChanged,
+		OnGap: func(_ context.Context, g hubkit.Gap, concerned []*hubkit.Connection) {
+			// The clients concerned are told by socket.Write. What the instance itself holds would be fetched anew here.
+			log.Warn("alerts may have been missed", "cause", g.Cause, "clients", len(concerned))
+		},
+		Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	in.hub = hub
+	return in, nil
+}
+
+// serve takes requests from now on.
+func (in *instance) serve(l net.Listener) {
+	mux := http.NewServeMux()
+	mux.Handle("GET /", pageHandler())
+	mux.HandleFunc("GET /ws", in.serveSocket)
+	in.url = "http://" + l.Addr().String()
+	in.server = serveOn(l, mux)
+}
+
+// close takes no more requests, closes the WebSockets, waits for what served them, and leaves the backplane. The order
+// matters: each step needs what the next one takes away.
+func (in *instance) close(ctx context.Context) error {
+	in.server.stop(ctx)
+	err := in.hub.Close(ctx)
+	in.server.wait()
+	return errors.Join(err, in.node.Close(ctx))
+}
+
+// serveSocket is the life of one client's connection.
+func (in *instance) serveSocket(w http.ResponseWriter, r *http.Request) {
+	// A real server finds out here who the client is, from its session, before it accepts. The name in the query is
+	// good enough for a picture.
+	nurse := r.URL.Query().Get("nurse")
+	if len(nurse) > maxName {
+		http.Error(w, "the nurse's name is too long", http.StatusBadRequest)
+		return
+	}
+	// Accept refuses the pages of other sites: the Origin header must name this host. Keep it so, or list the hosts of
+	// your pages in OriginPatterns; without that any site can open sockets with the cookies of its visitors.
+	ws, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return // Accept has answered
+	}
+	ws.SetReadLimit(maxMessage)
+
+	// The request's context means nothing once the connection is a WebSocket. The hub closes the socket when it closes,
+	// and with that ends the reading below.
+	ctx := context.WithoutCancel(r.Context())
+	c, err := in.connect(ctx, ws, nurse)
+	if err != nil {
+		_ = ws.Close(websocket.StatusTryAgainLater, "the backplane cannot be reached") // the client is gone if this fails
+		return
+	}
+	in.read(ctx, ws, c)
+	in.forget(c)
+	c.Disconnect(hubkit.Reason{})
+	<-c.Done() // nobody touches the socket after this function has returned
+}
+
+func (in *instance) connect(ctx context.Context, ws *websocket.Conn, nurse string) (*hubkit.Connection, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return in.hub.Connect(ctx, socket{ws}, hubkit.ConnectOptions{Label: nurse})
+}
+
+// read answers a client's requests until its socket is closed, by whichever side.
+func (in *instance) read(ctx context.Context, ws *websocket.Conn, c *hubkit.Connection) {
+	in.welcome(c)
+	for {
+		// A real server pings clients that are silent (ws.Ping), so that one whose network went away does not stay for hours.
+		kind, data, err := ws.Read(ctx)
+		if err != nil {
+			return
+		}
+		if kind != websocket.MessageText {
+			in.reply(c, event{Type: typeError, Text: "messages are text, not binary"})
+			continue
+		}
+		req, err := parseRequest(data)
+		if err != nil {
+			in.reply(c, event{Type: typeError, Text: err.Error()})
+			continue
+		}
+		in.handle(ctx, c, req)
+	}
+}
+
+// handle does what a valid request asks for. The next one of this client is read when it is done.
+func (in *instance) handle(ctx context.Context, c *hubkit.Connection, req request) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var err error
+	switch req.Type {
+	case typeJoin:
+		// A client that connects again is a new connection, maybe on another instance: it joins its wards again.
+		if len(c.Groups()) >= maxWards {
+			in.reply(c, event{Type: typeError, Text: "a client can be in 8 wards at most"})
+			return
+		}
+		if err = c.Join(ctx, req.Ward); err == nil {
+			in.reply(c, event{Type: typeJoined, Ward: req.Ward})
+		}
+	case typeAlert:
+		alert := event{Type: typeAlert, ID: rand.Text(), Ward: req.Ward, Text: req.Text, By: c.Label(), Instance: in.name, Node: in.node.ID()}
+		if err = in.hub.Send(ctx, hubkit.ToGroups(req.Ward), alert.encode()); err == nil {
+			alert.Type = typeSent
+			in.reply(c, alert)
+		}
+	case typeFence:
+		fence := event{Type: typeFence, ID: req.ID, Ward: req.Ward, Instance: in.name, Node: in.node.ID(), Members: in.members()}
+		err = in.hub.Send(ctx, hubkit.ToGroups(req.Ward), fence.encode())
+	}
+	if err != nil {
+		// A real server logs the error and tells the client only whether trying again can help: after ErrUncertain a
+		// second alert may be a repeat.
+		in.reply(c, event{Type: typeError, Ward: req.Ward, Text: err.Error()})
+	}
+}
+
+func (in *instance) members() []backplane.NodeID {
+	var ids []backplane.NodeID
+	for _, m := range in.node.Members() {
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
+// reply puts an event into the client's own outbox. It fails if the client is gone, which read finds out too.
+func (in *instance) reply(c *hubkit.Connection, e event) { _ = c.Send(e.encode()) }
+
+// welcome tells the client where it is, and enters it in the list of those who hear of changes.
+func (in *instance) welcome(c *hubkit.Connection) {
+	e := event{
+		Type: typeWelcome, Instance: in.name, Node: in.node.ID(), Members: in.members(),
+		Backplane: in.desc.backplane, Other: in.desc.other,
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.clients[c] = struct{}{}
+	e.State = in.state.String()
+	in.reply(c, e) // never blocks
+}
+
+func (in *instance) forget(c *hubkit.Connection) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	delete(in.clients, c)
+}
+
+// stateChanged tells this instance's clients whether the backplane works. A load balancer's health check would answer
+// with the same state.
+func (in *instance) stateChanged(h backplane.Health) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.state = h.State
+	for c := range in.clients {
+		in.reply(c, event{Type: typeStatus, State: h.State.String()})
+	}
+}

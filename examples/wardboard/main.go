@@ -1,0 +1,93 @@
+// Command wardboard shows what a backplane is for. It runs three instances of a small hub server behind a load balancer
+// without sticky sessions, and a web page with the nurses of a ward whose WebSockets the balancer deals over the
+// instances. An alert that is raised on one instance has to reach all nine nurses; without a backplane it reaches three.
+//
+//	go run ./examples/wardboard                          # look at http://127.0.0.1:8080
+//	go run ./examples/wardboard -backplane none          # the same without a backplane
+//	go run ./examples/wardboard -check                   # without a person: "delivered 9 of 9"
+//
+// A farm of processes over one Redis, and a check of it:
+//
+//	go run ./examples/wardboard -instances 1 -listen 127.0.0.1:8081 -backplane redis://127.0.0.1:6379
+//	go run ./examples/wardboard -instances 1 -listen 127.0.0.1:8082 -backplane redis://127.0.0.1:6379
+//	go run ./examples/wardboard -check -connect http://127.0.0.1:8081,http://127.0.0.1:8082
+//
+// What to copy for a server of your own: instance.go (a hub server over one node) and socket.go (a WebSocket as the hub
+// sees it). What a real server has beside it, and this one has not: users who have logged in, and a decision who may join
+// which ward and who may raise an alert; TLS, which belongs in front of it; limits on connections and on messages per
+// second; a store of alerts, from which a client fetches what it missed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// The exit statuses.
+const (
+	exitOK     = 0
+	exitFailed = 1 // the check failed, or the machine did not have what was asked for
+	exitUsage  = 2 // the command line is wrong
+)
+
+// closeTimeout bounds an orderly shutdown.
+const closeTimeout = 10 * time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// run is the whole program: it returns the exit status when the check is over, or when ctx has ended and everything that
+// was started has stopped.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c, err := parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		usage(stdout)
+		return exitOK
+	case err != nil:
+	case c.check:
+		err = check(ctx, c, stdout)
+	default:
+		err = serve(ctx, c, stdout, stderr)
+	}
+	var wrong *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errNotDelivered): // the last line of output says it
+		return exitFailed
+	case errors.As(err, &wrong):
+		say(stderr, "wardboard: %v (-help lists the flags)\n", err)
+		return exitUsage
+	default:
+		say(stderr, "wardboard: %v\n", err)
+		return exitFailed
+	}
+}
+
+// serve runs the ward board until ctx ends.
+func serve(ctx context.Context, c config, stdout, stderr io.Writer) error {
+	f, err := startFarm(ctx, c, stderr)
+	if err != nil {
+		return err
+	}
+	say(stdout, "ward board on %s (%s); Ctrl-C ends it\n", f.url, f.about)
+	<-ctx.Done()
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return f.close(closing)
+}
+
+// say prints. An output that cannot be written to is no reason to stop.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }

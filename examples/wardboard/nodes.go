@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/dial"
+	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/transport"
+)
+
+// namespace keeps ward boards apart from what else is on the broker, unless the URL names another one.
+const namespace = "wardboard"
+
+// seats opens the nodes of the instances of this process.
+type seats struct {
+	url  string
+	open func() transport.Opener
+	o    backplane.Options
+}
+
+// newSeats reads the backplane's URL; it does no I/O.
+func newSeats(rawurl string, logger *slog.Logger) (*seats, error) {
+	s := &seats{url: rawurl, o: backplane.Options{Logger: logger}}
+	if rawurl == noBackplane {
+		// A broker for each instance: no two of them ever meet. This is a hub server that has no backplane.
+		s.open = func() transport.Opener { return inmem.NewBroker().Opener() }
+		return s, nil
+	}
+	// One opener for all instances: with "inmem:" that is one broker, on which they meet.
+	opener, o, err := dial.Parse(rawurl, s.o)
+	if err != nil {
+		return nil, wrongUse("backplane", "%v", reason(err))
+	}
+	s.open, s.o = func() transport.Opener { return opener }, o
+	if s.o.Namespace == "" {
+		s.o.Namespace = namespace
+	}
+	// For somebody at a terminal a wrong port is better told at once. A real server leaves this out: it starts without the
+	// broker, says in its health check that it is down, and connects when the broker comes.
+	s.o.RequireBroker = true
+	return s, nil
+}
+
+// node opens the node of an instance. The label is for people who look at the list of members.
+func (s *seats) node(ctx context.Context, label string) (*backplane.Node, error) {
+	o := s.o
+	if o.Label == "" {
+		o.Label = label
+	}
+	n, err := backplane.Open(ctx, s.open(), o)
+	switch {
+	case errors.Is(err, backplane.ErrInvalidOption):
+		return nil, wrongUse("backplane", "%v", reason(err))
+	case err != nil:
+		return nil, fmt.Errorf("-backplane %s: %w", s.name(), reason(err))
+	}
+	return n, nil
+}
+
+// name is the URL without what could be a secret.
+func (s *seats) name() string {
+	u, err := url.Parse(s.url)
+	if err != nil || u.Host == "" {
+		scheme, _, _ := strings.Cut(s.url, ":")
+		return scheme
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// reason takes off the "backplane: open: " that the flag's name replaces.
+func reason(err error) error {
+	var e *backplane.Error
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}

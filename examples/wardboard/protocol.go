@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/gobackplane/backplane"
+)
+
+// The protocol between a client and its instance: JSON objects in text messages, told apart by "type".
+//
+// A client sends
+//
+//	join    ward        hear the alerts of a ward
+//	alert   ward, text  raise an alert; it reaches everybody in the ward, on whatever instance
+//	fence   ward, id    send a fence to everybody in the ward, see below
+//
+// and gets
+//
+//	welcome   first of all: which instance it is connected to
+//	joined    from now on every alert to the ward arrives
+//	sent      the backplane has taken the alert
+//	alert     an alert
+//	missed    alerts may be missing before this point; a real client now fetches the state of its ward
+//	status    whether the backplane works, when that changes
+//	fence     a fence
+//	error     the request was wrong or failed; nothing else happens to the connection
+//
+// A fence answers "has everything arrived by now?" without waiting for some time and hoping. Sends of one instance to one
+// ward arrive in order, so whoever hears a fence of the instance that sent an alert has the alert, or never gets it. A
+// client that is not connected to that instance by a backplane cannot hear that fence; but its own instance's fence
+// tells which instances there are in its view. So a client has all that it will ever get when it has heard the fence
+// of its own instance and, if the sending instance is one of those named in it, that instance's fence.
+
+// The types of messages.
+const (
+	typeJoin  = "join"
+	typeAlert = "alert"
+	typeFence = "fence"
+
+	typeWelcome = "welcome"
+	typeJoined  = "joined"
+	typeSent    = "sent"
+	typeMissed  = "missed"
+	typeStatus  = "status"
+	typeError   = "error"
+)
+
+// The limits of what a client may send.
+const (
+	maxMessage = 4096 // bytes; the socket of a client that sends more is closed, with WebSocket code 1009
+	maxText    = 200  // bytes of an alert
+	maxName    = 64   // bytes of the name of a ward or fence
+	maxWards   = 8    // wards that one client may be in
+)
+
+// request is what a client sends.
+type request struct {
+	Type string `json:"type"`
+	Ward string `json:"ward"`
+	Text string `json:"text,omitempty"`
+	ID   string `json:"id,omitempty"`
+}
+
+// event is what a client gets. Each type uses the fields that it needs.
+type event struct {
+	Type string `json:"type"`
+	ID   string `json:"id,omitempty"` // of an alert or fence
+	Ward string `json:"ward,omitempty"`
+	Text string `json:"text,omitempty"`
+	By   string `json:"by,omitempty"` // the client that raised the alert
+
+	// The instance that sent the alert or fence, or that welcomes.
+	Instance string             `json:"instance,omitempty"`
+	Node     backplane.NodeID   `json:"node,omitempty"`
+	Members  []backplane.NodeID `json:"members,omitempty"` // the instances that this one knows, itself included
+
+	Backplane string `json:"backplane,omitempty"` // which one is in use
+	State     string `json:"state,omitempty"`     // "up", "degraded" or "down"
+	Other     string `json:"other,omitempty"`     // where the same farm is with, or without, a backplane
+}
+
+func (e event) encode() []byte {
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // strings only
+	}
+	return b
+}
+
+// parseRequest reads what a client has sent. The errors are for the client.
+func parseRequest(data []byte) (request, error) {
+	var r request
+	if !utf8.Valid(data) || json.Unmarshal(data, &r) != nil {
+		return r, errors.New("not a JSON object with texts for type, ward, text and id")
+	}
+	switch r.Type {
+	case typeJoin:
+	case typeAlert:
+		if r.Text == "" || len(r.Text) > maxText {
+			return r, fmt.Errorf("the text of an alert has 1 to %d bytes", maxText)
+		}
+	case typeFence:
+		if r.ID == "" || len(r.ID) > maxName {
+			return r, fmt.Errorf("the id of a fence has 1 to %d bytes", maxName)
+		}
+	default:
+		return r, errors.New("the type is none of join, alert and fence")
+	}
+	if r.Ward == "" || len(r.Ward) > maxName {
+		return r, fmt.Errorf("the name of a ward has 1 to %d bytes", maxName)
+	}
+	return r, nil
+}
