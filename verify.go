@@ -240,6 +240,7 @@ func (t *interestTable) judge(n *Node, now time.Time) {
 			delete(v.failed, in)
 		}
 	}
+	given := 0
 	waiting := v.asked[:0]
 	for _, a := range v.asked {
 		in := a.in
@@ -260,12 +261,16 @@ func (t *interestTable) judge(n *Node, now time.Time) {
 		default:
 			in.proving = false
 			t.undelivered(n, in)
+			given++
 		}
 	}
 	clear(v.asked[len(waiting):])
 	v.asked = waiting
 	changed := len(v.failed) != before
 	t.mu.Unlock()
+	if given > 0 {
+		n.log.Error("the broker confirmed subscriptions that do not deliver; subscribing anew", "channels", given)
+	}
 	if changed {
 		n.health.look()
 	}
@@ -278,7 +283,6 @@ func (t *interestTable) undelivered(n *Node, in *interest) {
 		v.failed = map[*interest]int{}
 	}
 	v.failed[in]++
-	n.log.Error("a subscription was confirmed, but does not deliver; subscribing anew", n.shown(in.addr))
 	if in == in.link.first {
 		n.settle() // the silence of the members was our own
 	}
