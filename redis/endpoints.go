@@ -21,7 +21,7 @@ func (b *bus) establish(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub, err := b.openMaster(ctx, pub.addr, "sub") // the name may stand for several servers: it is asked as well
+	sub, err := b.openMaster(ctx, pub.addr, subscribing) // the name may stand for several servers: it is asked as well
 	if err != nil {
 		pub.close()
 		return nil, err
@@ -38,7 +38,7 @@ func (b *bus) establish(ctx context.Context) (*link, error) {
 // findMaster opens the publishing connection to the endpoint whose role is master.
 func (b *bus) findMaster(ctx context.Context) (*session, error) {
 	if len(b.set.addresses) == 1 {
-		return b.openMaster(ctx, b.set.addresses[0], "pub")
+		return b.openMaster(ctx, b.set.addresses[0], publishing)
 	}
 	answers := b.askAll(ctx)
 	best, masters := -1, 0
@@ -81,7 +81,7 @@ func (b *bus) askAll(ctx context.Context) []answer {
 	came := make(chan answer)
 	for i, addr := range b.set.addresses {
 		go func() {
-			s, err := b.open(ctx, addr, "pub")
+			s, err := b.open(ctx, addr, publishing)
 			came <- answer{i, s, err}
 		}()
 	}

@@ -1,11 +1,11 @@
 package redis
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"sync"
-
-	goredis "github.com/redis/go-redis/v9"
+	"time"
 
 	"github.com/gobackplane/backplane/transport"
 )
@@ -16,11 +16,9 @@ type publisher struct {
 	bus  *bus
 	addr string
 
-	// turn holds a token for who may use what follows.
-	turn  chan struct{}
-	pipe  goredis.Pipeliner // of session
-	cmds  []*publish        // kept for reuse
-	batch []goredis.Cmder   // cmds of the call in progress
+	turn chan struct{} // holds a token for who may use what follows
+	w    *bufio.Writer // to the session's socket
+	r    *reader       // from it
 
 	mu      sync.Mutex
 	session *session           // nil after a failure; changed by who has the turn; guarded by mu
@@ -28,8 +26,16 @@ type publisher struct {
 	closed  bool               // guarded by mu
 }
 
+const (
+	writeBuffer = 64 << 10
+	replyBuffer = 4 << 10 // answers are a few bytes each
+)
+
 func newPublisher(b *bus, s *session) *publisher {
-	p := &publisher{bus: b, addr: s.addr, turn: make(chan struct{}, 1), session: s, pipe: s.client.Pipeline()}
+	p := &publisher{
+		bus: b, addr: s.addr, turn: make(chan struct{}, 1),
+		w: bufio.NewWriterSize(s.sock, writeBuffer), r: newReader(s.sock, replyBuffer), session: s,
+	}
 	p.turn <- struct{}{}
 	return p
 }
@@ -47,46 +53,79 @@ func (p *publisher) close() {
 	}
 }
 
-// publish sends frames and waits for the server's word on each.
+// publish sends frames, all at once, and reads the server's word on each.
 func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []error {
 	s, err := p.enter(ctx)
 	if err != nil {
 		return all(len(frames), err)
 	}
 	defer p.leave()
-	p.load(frames)
-	defer p.unload()
 	before := s.sock.wire.sent.Load()
-	err = p.run(ctx, s, func() error {
-		if len(p.batch) == 1 {
-			return s.client.Process(ctx, p.batch[0])
-		}
-		_ = p.pipe.BatchProcess(ctx, p.batch...)
-		_, err := p.pipe.Exec(ctx)
-		return err
-	})
 	var errs []error
-	for i := range p.batch {
-		answer := p.cmds[i].Err()
-		if answer == nil {
-			continue
+	answered := 0
+	err = p.run(ctx, s, func() error {
+		if err := p.write(s, frames); err != nil {
+			return err
 		}
-		if errs == nil {
-			errs = make([]error, len(frames))
+		for ; answered < len(frames); answered++ {
+			err := p.r.count()
+			if err == nil {
+				continue // the number of receivers proves nothing
+			}
+			var reply refused
+			if !errors.As(err, &reply) {
+				return err
+			}
+			if errs == nil {
+				errs = make([]error, len(frames))
+			}
+			errs[answered] = refusal(string(reply))
 		}
+		return nil
+	})
+	if answered == len(frames) {
+		return errs
+	}
+	if errs == nil {
+		errs = make([]error, len(frames))
+	}
+	sent := s.sock.wire.sent.Load() - before
+	begin := int64(0) // of a frame among the bytes of all
+	for i, f := range frames {
 		switch {
-		case isReply(answer):
-			errs[i] = refusal(answer.Error())
-		case s.sock.wire.sent.Load() == before:
-			errs[i] = unavailable(err, "nothing was sent")
+		case i < answered:
+		case begin >= sent: // TLS makes more bytes, not fewer
+			errs[i] = unavailable(err, "it was not sent")
 		default:
 			errs[i] = uncertain(err)
 		}
-		if broken(answer) {
-			p.drop(s)
-		}
+		begin += encodedSize(f)
 	}
 	return errs
+}
+
+// write sends the frames as PUBLISH commands.
+func (p *publisher) write(s *session, frames []transport.Frame) error {
+	if err := s.sock.SetDeadline(time.Now().Add(p.bus.timeout)); err != nil {
+		return err
+	}
+	for _, f := range frames { // errors stay with the writer
+		b := append(p.w.AvailableBuffer(), publishHead...)
+		b = appendBulk(b, f.Channel)
+		_, _ = p.w.Write(appendLength(b, len(f.Data)))
+		_, _ = p.w.Write(f.Data)
+		_, _ = p.w.WriteString(lineEnd)
+	}
+	return p.w.Flush()
+}
+
+const publishHead = "*3\r\n$7\r\nPUBLISH\r\n"
+
+// encodedSize is how many bytes write makes of a frame.
+func encodedSize(f transport.Frame) int64 {
+	var digits [2 * len("$18446744073709551615\r\n")]byte
+	lengths := appendLength(appendLength(digits[:0], len(f.Channel)), len(f.Data))
+	return int64(len(publishHead) + len(lengths) + len(f.Channel) + len(f.Data) + 2*len(lineEnd))
 }
 
 // check asks the server for its role.
@@ -101,37 +140,32 @@ func (p *publisher) check(ctx context.Context) error {
 	}
 	var now role
 	err = p.run(ctx, s, func() (err error) {
-		now, err = askRole(ctx, s.client, s.role)
+		now, err = s.askRole(ctx)
 		return err
 	})
 	switch {
 	case err == nil:
 		return now.err()
-	case broken(err):
-		p.drop(s)
-		return unavailable(err, "the server did not tell its role")
-	default:
+	case isReply(err):
 		return refusal(err.Error())
+	default:
+		return unavailable(err, "the server did not tell its role")
 	}
 }
 
-// run lets f use the session, and closes the session's socket when ctx ends: go-redis would go on waiting.
+// run lets f use the session, and closes its socket when ctx ends. After any error but a reply the session is thrown
+// away: answers that come later would be taken for those of the next call.
 func (p *publisher) run(ctx context.Context, s *session, f func() error) error {
 	stop := context.AfterFunc(ctx, s.sock.abort)
 	err := f()
-	if !stop() { // the socket is closed, whatever f says
+	switch ended := !stop(); {
+	case ended && err != nil:
 		p.drop(s)
-		if err != nil {
-			return context.Cause(ctx)
-		}
+		return context.Cause(ctx)
+	case ended, err != nil && !isReply(err):
+		p.drop(s)
 	}
 	return err
-}
-
-// broken tells whether a session can not be used any more after an error: all but the server's plain refusals, of which
-// go-redis takes some for the end of a connection.
-func broken(err error) bool {
-	return !isReply(err) || goredis.IsReadOnlyError(err) || goredis.HasErrorPrefix(err, "MOVED")
 }
 
 // enter waits for the turn, and opens a session if there is none. The errors are definite: nothing was sent.
@@ -170,7 +204,7 @@ func (p *publisher) reopen(ctx context.Context) (*session, error) {
 	p.giveUp = cancel
 	p.mu.Unlock()
 
-	s, err := p.bus.openMaster(ctx, p.addr, "pub")
+	s, err := p.bus.openMaster(ctx, p.addr, publishing)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,7 +218,9 @@ func (p *publisher) reopen(ctx context.Context) (*session, error) {
 	case err != nil:
 		return nil, err
 	}
-	p.session, p.pipe = s, s.client.Pipeline()
+	p.session = s
+	p.w.Reset(s.sock)
+	p.r.reset(s.sock)
 	return s, nil
 }
 
@@ -195,48 +231,5 @@ func (p *publisher) drop(s *session) {
 	defer p.mu.Unlock()
 	if p.session == s {
 		p.session = nil
-	}
-}
-
-// publish is a PUBLISH command that is used again and again. go-redis writes its arguments straight from where they are.
-type publish struct {
-	*goredis.IntCmd
-
-	channel string
-	data    []byte
-}
-
-// MarshalBinary is how go-redis gets at the data without a copy.
-func (c *publish) MarshalBinary() ([]byte, error) { return c.data, nil }
-
-// errUnanswered is the error of a command until the server has answered it.
-var errUnanswered = errors.New("not answered")
-
-// load makes the commands for frames.
-func (p *publisher) load(frames []transport.Frame) {
-	for len(p.cmds) < len(frames) {
-		c := &publish{}
-		// The context of a command is for hooks, and there are none.
-		c.IntCmd = goredis.NewIntCmd(context.Background(), "publish", &c.channel, c)
-		p.cmds = append(p.cmds, c)
-	}
-	for i, f := range frames {
-		c := p.cmds[i]
-		c.channel, c.data = f.Channel, f.Data
-		c.SetErr(errUnanswered)
-		p.batch = append(p.batch, c.IntCmd)
-	}
-}
-
-// unload forgets the frames, which are the engine's.
-func (p *publisher) unload() {
-	const keep = 1024
-	for i := range p.batch {
-		p.cmds[i].channel, p.cmds[i].data = "", nil
-	}
-	clear(p.batch)
-	p.batch = p.batch[:0]
-	if len(p.cmds) > keep {
-		p.cmds, p.batch = nil, nil
 	}
 }

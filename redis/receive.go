@@ -12,9 +12,11 @@ var (
 	errEnded    = errors.New("the server ended the subscription")
 )
 
+const receiveBuffer = 64 << 10
+
 // read reads the subscribing connection until it fails, and hands over what comes.
 func (l *link) read() error {
-	r := newReader(l.sub.sock)
+	r := newReader(l.sub.sock, receiveBuffer)
 	names := names{seed: maphash.MakeSeed()}
 	var head *command // the oldest command that is not answered, if its answer has begun
 	for {
@@ -86,7 +88,7 @@ func (l *link) confirm(r *reader, head *command, verb string) (*command, error) 
 	default:
 		return head, errProtocol
 	}
-	return head, r.integer() // of how many channels there are now
+	return head, r.count() // of how many channels there are now
 }
 
 // refuse matches an error reply.

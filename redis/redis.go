@@ -19,10 +19,12 @@
 //
 // # How it works
 //
-// A link is two connections to the same server: one publishes, one subscribes. Both are dialed by this package, logged
-// in by go-redis, and asked for their role. PUBLISH commands go through a go-redis client that is confined to its one
-// connection, so that it can neither retry nor reconnect; the subscribing connection is read by this package (decision
-// 0008 in docs/decisions says why). Pub/sub ignores database numbers: it is the namespace that separates applications.
+// A link is two connections to the same server: one publishes, one subscribes. go-redis logs in on both and asks for
+// their role; what follows, the three commands of pub/sub, this package speaks itself, so that nothing is retried, queued
+// or connected anew behind the engine's back, and the fate of every frame is known (decision 0008 in docs/decisions).
+// When the subscribing connection fails the link is down. When the publishing connection fails, the publish in progress
+// says so, and the next one makes a new connection. Pub/sub ignores database numbers: the namespace is what separates
+// applications.
 package redis
 
 import (
@@ -70,8 +72,7 @@ type Options struct {
 	Dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Client lends the options of a client that the application has anyway, instead of all of the above: its address,
-	// dialer, TLS, credentials and OnConnect are used. The client itself is not: connections, timeouts and retries are
-	// this package's own. It must be a *redis.Client for a single server; anything else is an error that wraps
+	// dialer, TLS, credentials and OnConnect are used. The client itself is not, nor its pool, timeouts and retries. It must be a *redis.Client for a single server; anything else is an error that wraps
 	// ErrUnsupported. Its StreamingCredentialsProvider is not supported: use Credentials.
 	Client goredis.UniversalClient
 }

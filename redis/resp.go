@@ -4,18 +4,18 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"strconv"
 )
 
-// reader reads what a server sends on a subscribing connection in RESP2: arrays of bulk strings and integers, and error
+// reader reads what a server sends in RESP2 to those who publish and subscribe: arrays of bulk strings, counts, and error
 // replies. It allocates payloads and nothing else.
 type reader struct {
 	r *bufio.Reader
 }
 
 const (
-	readBuffer = 64 << 10
-	maxBulk    = 512 << 20 // Redis' own limit
-	trusted    = 1 << 20   // a length up to this is allocated before its bytes have come
+	maxBulk = 512 << 20 // Redis' own limit
+	trusted = 1 << 20   // a length up to this is allocated before its bytes have come
 )
 
 var (
@@ -23,7 +23,10 @@ var (
 	errHuge   = errors.New("the server sent a length that is beyond 512 MiB")
 )
 
-func newReader(r io.Reader) *reader { return &reader{bufio.NewReaderSize(r, readBuffer)} }
+func newReader(r io.Reader, size int) *reader { return &reader{bufio.NewReaderSize(r, size)} }
+
+// reset starts over with another connection.
+func (r *reader) reset(from io.Reader) { r.r.Reset(from) }
 
 // refused is an error reply of the server.
 type refused string
@@ -53,7 +56,7 @@ func (r *reader) bulk() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n+2 > readBuffer {
+	if n+2 > r.r.Size() {
 		return r.body(n)
 	}
 	b, err := r.r.Peek(n + 2)
@@ -76,23 +79,27 @@ func (r *reader) payload() ([]byte, error) {
 	return r.body(n)
 }
 
-// integer skips an integer.
-func (r *reader) integer() error {
+// count skips an integer, which is not negative. Instead of one there may be an error reply, as in array.
+func (r *reader) count() error {
 	line, err := r.line()
 	if err != nil {
-		return err
+		return eof(err)
 	}
-	if line[0] != ':' {
+	switch line[0] {
+	case ':':
+		_, err = number(line[1:])
+		return err
+	case '-':
+		return refused(line[1:])
+	default:
 		return errSyntax
 	}
-	_, err = number(line[1:])
-	return err
 }
 
 func (r *reader) length() (int, error) {
 	line, err := r.line()
 	if err != nil {
-		return 0, err
+		return 0, eof(err)
 	}
 	if line[0] != '$' {
 		return 0, errSyntax
@@ -125,7 +132,7 @@ func (r *reader) body(n int) ([]byte, error) {
 	return b, nil
 }
 
-// line reads a line, at least one byte and its end, and returns it without the end.
+// line reads a line, at least one byte and its end, and returns it without the end. io.EOF means that none has begun.
 func (r *reader) line() ([]byte, error) {
 	line, err := r.r.ReadSlice('\n')
 	switch {
@@ -134,7 +141,7 @@ func (r *reader) line() ([]byte, error) {
 	case err != nil && len(line) > 0:
 		return nil, eof(err)
 	case err != nil:
-		return nil, err // between two messages: io.EOF is the server's farewell
+		return nil, err
 	case len(line) < len("*\r\n") || line[len(line)-2] != '\r':
 		return nil, errSyntax
 	}
@@ -164,4 +171,17 @@ func eof(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+const lineEnd = "\r\n"
+
+// appendBulk and appendLength write what bulk reads, whole and without the bytes.
+func appendBulk(buf []byte, s string) []byte {
+	buf = append(appendLength(buf, len(s)), s...)
+	return append(buf, lineEnd...)
+}
+
+func appendLength(buf []byte, n int) []byte {
+	buf = strconv.AppendInt(append(buf, '$'), int64(n), 10)
+	return append(buf, lineEnd...)
 }

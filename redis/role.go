@@ -29,12 +29,12 @@ func (r role) err() error {
 	}
 }
 
-// askRole asks as the server allowed it when the session was opened.
-func askRole(ctx context.Context, client *goredis.Client, before role) (role, error) {
-	if before.byInfo {
-		return askInfo(ctx, client)
+// askRole asks again, as the server allowed it when the session was opened.
+func (s *session) askRole(ctx context.Context) (role, error) {
+	if s.role.byInfo {
+		return askInfo(ctx, s.client)
 	}
-	return readRole(ctx, client, client.Do(ctx, "role"))
+	return readRole(ctx, s.client, s.client.Do(ctx, "role"))
 }
 
 // readRole reads the answer of ROLE, and asks INFO where ROLE is refused.
@@ -50,7 +50,7 @@ func readRole(ctx context.Context, client *goredis.Client, ask *goredis.Cmd) (ro
 			r.replicas = len(replicas)
 		}
 		return r, nil
-	case goredis.HasErrorPrefix(err, "NOPERM"), goredis.HasErrorPrefix(err, "unknown command"):
+	case err == nil, goredis.HasErrorPrefix(err, "NOPERM"), goredis.HasErrorPrefix(err, "unknown command"):
 		return askInfo(ctx, client)
 	default:
 		return role{}, err

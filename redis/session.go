@@ -11,6 +11,12 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
+// What a session is for. The words are in the name that the server shows for the connection.
+const (
+	publishing  = "pub"
+	subscribing = "sub"
+)
+
 // session is one connection to a server that has let us in: a socket that we dialed, and a go-redis client that knows
 // this socket and no other. The client logged in over it; it can neither dial nor retry. When the socket fails, the
 // session is thrown away.
@@ -37,7 +43,7 @@ func (b *bus) open(ctx context.Context, addr, purpose string) (*session, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := &session{addr: addr, sock: sock, client: b.set.client(sock, addr, username, password, b)}
+	s := &session{addr: addr, sock: sock, client: b.client(sock, addr, username, password)}
 	stop := context.AfterFunc(ctx, sock.abort)
 	err = s.introduce(ctx, "backplane:"+b.cfg.Namespace+":"+string(b.cfg.Node)+":"+purpose)
 	if !stop() && err == nil {
@@ -91,10 +97,11 @@ func (s *settings) connect(ctx context.Context, addr string) (*socket, error) {
 }
 
 // client makes a go-redis client around a socket.
-func (s *settings) client(sock *socket, addr, username, password string, b *bus) *goredis.Client {
+func (b *bus) client(sock *socket, addr, username, password string) *goredis.Client {
+	const buffer = 4 << 10 // a login is short
 	var used atomic.Bool
 	return goredis.NewClient(&goredis.Options{
-		Network: s.network, Addr: addr, Username: username, Password: password, OnConnect: s.onConnect,
+		Network: b.set.network, Addr: addr, Username: username, Password: password, OnConnect: b.set.onConnect,
 		Dialer: func(context.Context, string, string) (net.Conn, error) {
 			if used.Swap(true) {
 				return nil, errGivenUp
@@ -105,6 +112,7 @@ func (s *settings) client(sock *socket, addr, username, password string, b *bus)
 		PoolSize: 1, MaxActiveConns: 1, PipelinePoolSize: -1, PoolTimeout: b.timeout,
 		MaxRetries: -1, DialerRetries: 1, ConnMaxIdleTime: -1,
 		DialTimeout: b.timeout, ReadTimeout: b.timeout, WriteTimeout: b.timeout, ContextTimeoutEnabled: true,
+		WriteBufferSize: buffer, ReadBufferSize: buffer,
 		// RESP2 is all that pub/sub needs. With it nothing is sent that we did not ask for.
 		Protocol: 2, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

@@ -178,11 +178,3 @@ func appendCommand(buf []byte, c *command) []byte {
 	}
 	return buf
 }
-
-func appendBulk(buf []byte, s string) []byte {
-	buf = append(buf, '$')
-	buf = strconv.AppendInt(buf, int64(len(s)), 10)
-	buf = append(buf, "\r\n"...)
-	buf = append(buf, s...)
-	return append(buf, "\r\n"...)
-}
