@@ -71,6 +71,9 @@ func (n *Node) hear(in *interest, r *wire.Reader) {
 				events = append(events, &Gap{Address: in.addr, Cause: GapOverflow, Since: time.Now(), Publisher: n.members.idOf(r.Publisher)})
 				c = &counter{id: n.members.idOf(r.Publisher)}
 			}
+			if fresh && n.members.isGone(r.Publisher) { // its heartbeat, which tells everybody, comes later
+				events = append(events, &Gap{Address: in.addr, Cause: GapMember, Since: time.Now(), Publisher: c.id})
+			}
 		}
 		ours := fresh && n.members.beganAfter(r.Publisher, m.Epoch, in.since)
 		var v verdict

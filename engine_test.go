@@ -131,7 +131,11 @@ func TestCutIsToldBeforeTheNextMessage(t *testing.T) {
 		expect(t, "cut off", atB.heard())
 		broker.Heal(b.ID())
 		time.Sleep(3 * time.Second)
-		expect(t, "healed", atB.heard(), "gap:link:0", "gap:numbers:2")
+		heard := atB.heard()
+		if len(heard) == 2 && heard[1] == "gap:numbers:2" { // a's tail mark came when b was back: the jitter decides
+			heard = heard[:1]
+		}
+		expect(t, "healed", heard, "gap:link:0")
 		publish(t, a, ward, "4")
 		expect(t, "after", atB.heard(), "4")
 		if h := b.Health(); h.State != backplane.Up {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	batchFrames   = 512      // frames in one call of the transport
 	batchBytes    = 1 << 20
 	keptBuffer    = 128 << 10 // larger frame buffers are left to the collector
+	keptBuffers   = 2 << 20   // of all of them together
+	ownBytes      = 1 << 20   // what may wait of the engine's own traffic, beyond what publishers may
 )
 
 // lane is the publishing side of one link. One goroutine sends; what arrives meanwhile is the next batch, so that an
@@ -34,15 +37,17 @@ type lane struct {
 	ended   bool          // the node is closed
 	failing error         // publishes fail at once with it, until the link is up again
 	bytes   int           // what waits or is under way
+	owed    int           // items that wait or are under way and must be finished before the node closes
 	space   chan struct{} // closed when bytes shrink; nil if nobody waits
-	urgent  []*outlet     // with something to send: the engine's own traffic
-	ready   []*outlet     // with something to send
+	urgent  outletList    // with something to send: the engine's own traffic
+	ready   outletList    // with something to send
+	resting []*outlet     // with something to send, but only later: an attempt failed
+	rested  time.Time     // when the first of them has rested; zero if none rests
 	aged    *list.List    // outlets with an open epoch, the longest silent first
-	busy    int           // outlets under way
-	idle    chan struct{} // closed when nothing waits or is under way; nil if nobody waits
+	idle    chan struct{} // closed when nothing is owed; nil if nobody waits
 	company bool          // the last batch had more than one item
-	retries int           // batches in a row of which a frame's fate is unknown
 	free    [][]byte      // frame buffers
+	kept    int           // their capacity
 }
 
 func newLane(n *Node, l *link) *lane {
@@ -66,15 +71,14 @@ func (l *lane) end() {
 // add queues an item. It returns false without an error when the outlet is not the address's any more.
 func (l *lane) add(ctx context.Context, o *outlet, it *item) (bool, error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for {
 		switch {
 		case o.dead || o.lane != l:
-			l.mu.Unlock()
 			return false, nil
 		case l.failing != nil:
-			err := l.failing
-			l.mu.Unlock()
-			return false, err
+			l.drop(o)
+			return false, l.failing
 		}
 		roomy := l.bytes == 0 || l.bytes+it.size() <= l.n.o.PublishBytes
 		counted := it.typ != wire.Data || o.aged != nil || l.aged.Len() < l.n.o.MaxCounters
@@ -84,19 +88,10 @@ func (l *lane) add(ctx context.Context, o *outlet, it *item) (bool, error) {
 		if !counted {
 			l.markOldest()
 		}
-		if l.space == nil {
-			l.space = make(chan struct{})
+		if err := l.waitForSpace(ctx); err != nil {
+			l.drop(o)
+			return false, err
 		}
-		space := l.space
-		l.mu.Unlock()
-		select {
-		case <-space:
-		case <-ctx.Done():
-			return false, notSent(fmt.Errorf("the publish queue is full: %w", context.Cause(ctx)))
-		case <-l.n.ctx.Done():
-			return false, ErrClosed
-		}
-		l.mu.Lock()
 	}
 	if it.typ == wire.Data {
 		o.lastUsed = time.Now()
@@ -107,24 +102,45 @@ func (l *lane) add(ctx context.Context, o *outlet, it *item) (bool, error) {
 		}
 	}
 	l.put(o, it)
-	l.mu.Unlock()
 	l.poke()
 	return true, nil
 }
 
+// waitForSpace lets go of mu until something left the queue or the tables. mu is held.
+func (l *lane) waitForSpace(ctx context.Context) error {
+	if l.space == nil {
+		l.space = make(chan struct{})
+	}
+	space := l.space
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	select {
+	case <-space:
+	case <-ctx.Done():
+	case <-l.n.ctx.Done():
+		return ErrClosed
+	}
+	if ctx.Err() != nil {
+		return notSent(fmt.Errorf("the publish queue is full: %w", context.Cause(ctx)))
+	}
+	return nil
+}
+
 // addOwn queues a message of the engine's own, without waiting for space: they are small and few. It is dropped while
-// the link is not up.
+// the link is not up, and where too many wait because the link is slow.
 func (l *lane) addOwn(o *outlet, it *item) bool {
 	l.mu.Lock()
-	ok := l.open && !o.dead && o.lane == l
-	if ok {
-		l.put(o, it)
+	defer l.mu.Unlock()
+	if o.dead || o.lane != l {
+		return false
 	}
-	l.mu.Unlock()
-	if ok {
-		l.poke()
+	if !l.open || l.bytes > max(l.n.o.PublishBytes, l.n.o.MaxPayload)+ownBytes {
+		l.drop(o)
+		return true
 	}
-	return ok
+	l.put(o, it)
+	l.poke()
+	return true
 }
 
 // put appends an item to its outlet. mu is held.
@@ -133,20 +149,77 @@ func (l *lane) put(o *outlet, it *item) {
 	it.state = itemQueued
 	o.queue = append(o.queue, it)
 	l.bytes += it.size()
+	if it.owed() {
+		l.owed++
+	}
 	l.schedule(o)
 }
 
 // schedule lists an outlet that has something to send. mu is held.
 func (l *lane) schedule(o *outlet) {
-	if o.ready || o.flight || len(o.queue) == 0 && o.retry == nil {
+	if o.ready || o.flight || o.resting || len(o.queue) == 0 && o.retry == nil {
 		return
 	}
 	o.ready = true
-	if o.addr.kind == kindSystem {
-		l.urgent = append(l.urgent, o)
-	} else {
-		l.ready = append(l.ready, o)
+	l.listOf(o).push(o)
+}
+
+// unschedule takes an outlet off the lists. mu is held.
+func (l *lane) unschedule(o *outlet) {
+	if o.ready {
+		o.ready = false
+		l.listOf(o).remove(o)
 	}
+	if o.resting {
+		o.resting = false
+		l.resting = slices.DeleteFunc(l.resting, func(other *outlet) bool { return other == o })
+	}
+}
+
+func (l *lane) listOf(o *outlet) *outletList {
+	if o.addr.kind == kindSystem {
+		return &l.urgent
+	}
+	return &l.ready
+}
+
+// rest keeps an outlet from being tried again for a while, after attempts that failed: the first retry is immediate. The
+// others do not wait for it. mu is held.
+func (l *lane) rest(o *outlet) {
+	o.failures++
+	if o.failures < 2 || o.ready || o.resting {
+		return
+	}
+	o.resting = true
+	o.rested = time.Now().Add(l.n.backoff(o.failures - 1))
+	l.resting = append(l.resting, o)
+	if l.rested.IsZero() || o.rested.Before(l.rested) {
+		l.rested = o.rested
+	}
+}
+
+// wakeRested lists the outlets that have rested, or all of them. mu is held.
+func (l *lane) wakeRested(everybody bool) {
+	if len(l.resting) == 0 {
+		l.rested = time.Time{}
+		return
+	}
+	now := time.Now()
+	if !everybody && now.Before(l.rested) {
+		return
+	}
+	l.rested = time.Time{}
+	l.resting = slices.DeleteFunc(l.resting, func(o *outlet) bool {
+		if !everybody && now.Before(o.rested) {
+			if l.rested.IsZero() || o.rested.Before(l.rested) {
+				l.rested = o.rested
+			}
+			return false
+		}
+		o.resting = false
+		l.schedule(o)
+		return true
+	})
 }
 
 func (l *lane) poke() {
@@ -156,31 +229,48 @@ func (l *lane) poke() {
 	}
 }
 
-// release gives queue space back. mu is held.
-func (l *lane) release(size int) {
-	l.bytes -= size
-	if l.space != nil {
-		close(l.space)
-		l.space = nil
+// release gives an item's queue space back. mu is held.
+func (l *lane) release(it *item) {
+	l.bytes -= it.size()
+	if it.owed() {
+		l.owed--
 	}
-	if l.bytes == 0 && l.idle != nil {
+	l.makeRoom()
+	if l.owed == 0 && l.idle != nil {
 		close(l.idle)
 		l.idle = nil
 	}
 }
 
+// makeRoom lets who waits for space look again. mu is held.
+func (l *lane) makeRoom() {
+	if l.space != nil {
+		close(l.space)
+		l.space = nil
+	}
+}
+
 // run is the lane's goroutine; it ends with the node.
 func (l *lane) run() {
-	for {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for l.n.ctx.Err() == nil {
+		if l.flush() {
+			continue
+		}
+		l.mu.Lock()
+		rested := l.rested
+		l.mu.Unlock()
+		if !rested.IsZero() {
+			timer.Reset(time.Until(rested))
+		}
 		select {
 		case <-l.wake:
+		case <-timer.C:
 		case <-l.n.ctx.Done():
-			l.end()
-			return
-		}
-		for l.flush() {
 		}
 	}
+	l.end()
 }
 
 // flush sends one batch and settles it. It returns false when there is nothing to send, or no link to send it on.
@@ -192,13 +282,9 @@ func (l *lane) flush() bool {
 		l.mu.Lock()
 	}
 	parcels := l.load()
-	retries := l.retries
 	l.mu.Unlock()
 	if len(parcels) == 0 {
 		return false
-	}
-	if retries > 1 { // the first retry is immediate
-		l.n.sleep(l.n.backoff(retries - 1))
 	}
 	frames := make([]transport.Frame, len(parcels))
 	for i, p := range parcels {
@@ -211,8 +297,6 @@ func (l *lane) flush() bool {
 
 	var demoted error
 	l.mu.Lock()
-	l.busy -= len(parcels)
-	again := false
 	for i, p := range parcels {
 		var err error
 		if errs != nil {
@@ -221,11 +305,7 @@ func (l *lane) flush() bool {
 		if errors.Is(err, transport.ErrReadOnly) {
 			demoted = err
 		}
-		again = l.settle(p, err) || again
-	}
-	l.retries++
-	if !again {
-		l.retries = 0
+		l.settle(p, err)
 	}
 	l.mu.Unlock()
 	if demoted != nil {
@@ -239,16 +319,13 @@ func (l *lane) load() []*parcel {
 	if !l.open {
 		return nil
 	}
+	l.wakeRested(false)
 	var parcels []*parcel
 	size, items := 0, 0
-	for _, from := range []*[]*outlet{&l.urgent, &l.ready} {
-		taken := 0
-		for _, o := range *from {
-			if len(parcels) == batchFrames || size >= batchBytes {
-				break
-			}
-			taken++
-			o.ready = false
+	for _, from := range []*outletList{&l.urgent, &l.ready} {
+		for from.front != nil && len(parcels) < batchFrames && size < batchBytes {
+			o := from.front
+			l.unschedule(o)
 			p := l.pack(o)
 			if p == nil {
 				l.drop(o)
@@ -259,11 +336,7 @@ func (l *lane) load() []*parcel {
 			size += len(p.frame)
 			items += len(p.items)
 		}
-		rest := copy(*from, (*from)[taken:])
-		clear((*from)[rest:])
-		*from = (*from)[:rest]
 	}
-	l.busy += len(parcels)
 	l.company = items > 1
 	return parcels
 }
@@ -286,8 +359,9 @@ func (l *lane) pack(o *outlet) *parcel {
 	taken, overhead := 0, wire.Overhead(o.addr.scope, o.addr.name)
 	size := 0
 	for i, it := range o.queue {
-		if it.state != itemQueued {
+		if it.state != itemQueued { // taken back
 			taken++
+			o.void--
 			continue
 		}
 		size += len(it.payload) + 8
@@ -297,7 +371,7 @@ func (l *lane) pack(o *outlet) *parcel {
 		taken++
 		if it.typ == wire.TailMark && i+1 < len(o.queue) {
 			o.closing = false // not silent after all
-			l.release(it.size())
+			l.release(it)
 			it.settle(nil)
 			continue
 		}
@@ -309,9 +383,6 @@ func (l *lane) pack(o *outlet) *parcel {
 	rest := copy(o.queue, o.queue[taken:])
 	clear(o.queue[rest:])
 	o.queue = o.queue[:rest]
-	if p != nil {
-		p.after = position{o.epoch, o.last}
-	}
 	return p
 }
 
@@ -359,65 +430,79 @@ func (p *parcel) wanted() bool {
 	return false
 }
 
-// settle acts on the fate of a frame that was sent. It returns true if the frame's fate is unknown. mu is held.
-func (l *lane) settle(p *parcel, err error) (unknown bool) {
+// settle acts on the fate of a frame that was sent. mu is held.
+func (l *lane) settle(p *parcel, err error) {
 	o := p.outlet
 	o.flight = false
+	again := errors.Is(err, ErrUnavailable) || errors.Is(err, transport.ErrReadOnly) || !refused(err)
 	switch {
 	case err == nil:
+		o.failures = 0
 		l.finish(p, nil)
-	case refused(err) && !p.unknown && l.n.o.WaitWhenDown && p.wanted() && (errors.Is(err, ErrUnavailable) || errors.Is(err, transport.ErrReadOnly)):
+	case refused(err) && !p.unknown && again && l.n.o.WaitWhenDown && p.wanted():
 		// Nobody has heard it: give the numbers back and wait. It stays the first of its queue.
 		o.epoch, o.last = p.before.epoch, p.before.last
 		l.requeue(p)
-		unknown = true // for the back-off only
+		l.rest(o)
 	case refused(err) && !p.unknown:
+		o.failures = 0
 		o.epoch, o.last = p.before.epoch, p.before.last
 		if errors.Is(err, transport.ErrReadOnly) {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		l.finish(p, err)
-	case l.failing != nil || !p.wanted():
-		l.finish(p, uncertain(err))
-		unknown = true
-	case refused(err) && errors.Is(err, ErrDenied):
-		l.finish(p, uncertain(err)) // an earlier attempt may have been heard
+	case !again || l.failing != nil || !p.wanted():
+		l.finish(p, uncertain(err)) // this attempt or an earlier one may have been heard
 	default:
 		if !p.unknown {
 			p.unknown, p.sent = true, time.Now()
 		}
 		o.retry = p
-		unknown = true
+		l.rest(o)
 	}
 	if l.failing != nil {
 		l.failOutlet(o)
 	}
 	l.schedule(o)
-	if !o.ready {
-		l.drop(o)
-	}
-	return unknown
+	l.drop(o)
 }
 
 // finish settles the items of a frame and frees it. mu is held.
 func (l *lane) finish(p *parcel, err error) {
 	o := p.outlet
-	size := 0
 	for _, it := range p.items {
-		size += it.size()
+		l.release(it)
 		if it.typ == wire.TailMark {
 			o.closing = false
-			if err == nil {
+			if err == nil || errors.Is(err, ErrDenied) { // who may not publish there any more has nothing to keep a number for
 				o.epoch, o.last = 0, 0
 			}
 		}
 		it.settle(err)
 	}
-	if cap(p.frame) <= keptBuffer && len(l.free) < batchFrames {
+	if k := cap(p.frame); k <= keptBuffer && l.kept+k <= keptBuffers {
 		l.free = append(l.free, p.frame[:0])
+		l.kept += k
 	}
 	p.frame = nil
-	l.release(size)
+}
+
+// takeBack settles an item that waits and nobody waits for any more. mu is held.
+func (l *lane) takeBack(it *item, err error) {
+	o := it.outlet
+	l.release(it)
+	it.payload = nil
+	it.settle(err)
+	if o.void++; 2*o.void < len(o.queue) {
+		return
+	}
+	o.queue = slices.DeleteFunc(o.queue, func(other *item) bool { return other.state != itemQueued })
+	o.void = 0
+	if len(o.queue) == 0 && o.retry == nil {
+		o.queue = nil
+		l.unschedule(o)
+		l.drop(o)
+	}
 }
 
 // requeue puts the items of a frame that was surely not taken back to the front of their queue. mu is held.
@@ -430,7 +515,7 @@ func (l *lane) requeue(p *parcel) {
 			if it.typ == wire.TailMark {
 				o.closing = false
 			}
-			l.release(it.size())
+			l.release(it)
 			it.settle(nil)
 		default:
 			it.state = itemQueued
@@ -442,13 +527,13 @@ func (l *lane) requeue(p *parcel) {
 
 // drop forgets an outlet that is not needed any more: nothing waits, and no epoch is open. mu is held.
 func (l *lane) drop(o *outlet) {
-	if o.dead || o.flight || o.ready || o.retry != nil || len(o.queue) > 0 || o.epoch != 0 {
+	if o.dead || o.flight || o.ready || o.resting || o.retry != nil || len(o.queue) > 0 || o.epoch != 0 {
 		return
 	}
 	if o.aged != nil {
 		l.aged.Remove(o.aged)
 		o.aged = nil
-		l.release(0)
+		l.makeRoom()
 	}
 	l.n.forget(o)
 }
@@ -457,6 +542,7 @@ func (l *lane) buffer() []byte {
 	if k := len(l.free); k > 0 {
 		b := l.free[k-1]
 		l.free = l.free[:k-1]
+		l.kept -= cap(b)
 		return b
 	}
 	return nil
@@ -478,25 +564,26 @@ func (l *lane) setLink(open bool, err error) {
 	}
 	l.open = open
 	l.failing = nil
-	l.release(0) // who waits for space must look again
+	l.makeRoom()
 	if !open && l.idle != nil {
 		close(l.idle) // what waits for the link is not waited for
 		l.idle = nil
 	}
+	l.wakeRested(true)
 	if !open && err != nil {
 		if !l.n.o.WaitWhenDown || l.ended {
 			l.failing = err
 		}
-		for _, list := range []*[]*outlet{&l.urgent, &l.ready} {
-			outlets := *list
-			*list = nil
-			for _, o := range outlets {
-				o.ready = false
+		for _, list := range []*outletList{&l.urgent, &l.ready} {
+			outlet := list.front
+			*list = outletList{}
+			for outlet != nil {
+				o := outlet
+				outlet = o.next
+				o.ready, o.next, o.prev = false, nil, nil
 				l.failOutlet(o)
 				l.schedule(o)
-				if !o.ready {
-					l.drop(o)
-				}
+				l.drop(o)
 			}
 		}
 	}
@@ -525,7 +612,7 @@ func (l *lane) failOutlet(o *outlet) {
 			if it.typ == wire.TailMark {
 				o.closing = false
 			}
-			l.release(it.size())
+			l.release(it)
 			err := l.failing
 			if err == nil {
 				err = ErrUnavailable
@@ -534,7 +621,7 @@ func (l *lane) failOutlet(o *outlet) {
 		}
 	}
 	clear(o.queue[len(kept):])
-	o.queue = kept
+	o.queue, o.void = kept, 0
 }
 
 // markSilent queues tail marks for the outlets that were last used before the given moment, and returns when the next
@@ -605,10 +692,10 @@ func (l *lane) markAll() {
 	l.poke()
 }
 
-// drain waits until nothing waits or is under way, or the link is not up.
+// drain waits until everything that was accepted is finished, or the link is not up. Probes and heartbeats go on meanwhile.
 func (l *lane) drain(ctx context.Context) error {
 	l.mu.Lock()
-	if l.bytes == 0 || !l.open {
+	if l.owed == 0 || !l.open {
 		l.mu.Unlock()
 		return nil
 	}

@@ -108,6 +108,14 @@ func (t *memberTable) beganAfter(p wire.Publisher, epoch, tick uint64) bool {
 	return m != nil && m.beats.beganAfter(epoch, tick)
 }
 
+// isGone reports whether a publisher was declared dead, and no heartbeat came from it since.
+func (t *memberTable) isGone(p wire.Publisher) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, gone := t.gone[p]
+	return gone
+}
+
 // subscribed records, for this node's own messages, how far its epochs were when interests had been confirmed.
 func (t *memberTable) subscribed() {
 	t.mu.Lock()

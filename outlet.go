@@ -16,10 +16,16 @@ type outlet struct {
 
 	// Guarded by the mutex of the lane the outlet is on; lane itself changes only while nothing waits or is under way.
 	lane     *lane
-	queue    []*item       // what waits, in order
-	retry    *parcel       // a frame whose fate is unknown, to be sent again before anything else
-	flight   bool          // a frame is under way
-	ready    bool          // in the lane's list of outlets that have something to send
+	queue    []*item   // what waits, in order
+	void     int       // how many of queue were taken back
+	retry    *parcel   // a frame whose fate is unknown, to be sent again before anything else
+	flight   bool      // a frame is under way
+	ready    bool      // in one of the lane's lists of outlets that have something to send
+	resting  bool      // will be, when it has rested
+	failures int       // attempts in a row that failed
+	rested   time.Time // when it has rested
+	next     *outlet   // in the lane's list
+	prev     *outlet
 	dead     bool          // removed from the table: look up again
 	closing  bool          // a tail mark waits or is under way
 	epoch    uint64        // 0: none begun
@@ -50,6 +56,11 @@ const (
 	itemDone                // fate known, or taken back
 )
 
+// owed reports whether a node must not close before the item's fate is known: somebody waits for it, or it is a last word.
+func (it *item) owed() bool {
+	return it.call != nil || it.typ == wire.TailMark || it.typ == wire.Heartbeat && heartbeatFlags(it.payload[0]) == flagGoodbye
+}
+
 // size is what an item counts in the publish queue.
 func (it *item) size() int { return len(it.payload) + itemOverhead }
 
@@ -68,10 +79,37 @@ type parcel struct {
 	sent    time.Time
 	// before is the outlet's position before this frame, restored when the frame is surely not taken: a number is spent
 	// only when bytes may be on the wire, so that nothing needs to be declared void.
-	before, after position
+	before position
 }
 
 type position struct{ epoch, last uint64 }
+
+// outletList is a queue of outlets. An outlet is in at most one.
+type outletList struct{ front, back *outlet }
+
+func (q *outletList) push(o *outlet) {
+	o.prev = q.back
+	if q.back == nil {
+		q.front = o
+	} else {
+		q.back.next = o
+	}
+	q.back = o
+}
+
+func (q *outletList) remove(o *outlet) {
+	if o.prev == nil {
+		q.front = o.next
+	} else {
+		o.prev.next = o.next
+	}
+	if o.next == nil {
+		q.back = o.prev
+	} else {
+		o.next.prev = o.prev
+	}
+	o.next, o.prev = nil, nil
+}
 
 // outletTable finds outlets by address.
 type outletTable struct {

@@ -136,6 +136,7 @@ func (n *Node) newCall(ctx context.Context, items int) *call {
 func (c *call) run(n *Node, to Address, it *item) error {
 	if err := n.enqueue(c.ctx, to, it); err != nil {
 		c.ctx = nil
+		c.one = item{}
 		n.calls.Put(c)
 		return err
 	}
@@ -146,7 +147,7 @@ func (c *call) run(n *Node, to Address, it *item) error {
 		case <-c.done:
 		case <-c.ctx.Done():
 			if abandoned := it.abandon(context.Cause(c.ctx)); abandoned {
-				return it.err // a frame refers to the item, and so to the call: leave both to the collector
+				return it.err // a queue or a frame refers to the item, and so to the call: leave both to the collector
 			}
 			<-c.done
 		}
@@ -170,7 +171,7 @@ func (c *call) wait(items []item) {
 }
 
 // abandon gives up waiting for an item: one that still waits is taken back, which is definite; one that is in a frame
-// may have been heard. It reports whether a frame still refers to the item.
+// may have been heard. It returns false if the fate was known already.
 func (it *item) abandon(cause error) bool {
 	if it.outlet == nil {
 		return false // never queued
@@ -180,8 +181,8 @@ func (it *item) abandon(cause error) bool {
 	defer l.mu.Unlock()
 	switch it.state {
 	case itemQueued:
-		l.release(it.size())
-		it.settle(notSent(cause))
+		l.takeBack(it, notSent(cause))
+		return true
 	case itemSent:
 		it.state = itemAbandoned
 		it.err = uncertain(cause)
