@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/gobackplane/backplane/conformance"
 )
 
 // The README's program is run as a reader would run it, and is the one that pkg.go.dev shows as the example.
@@ -38,6 +40,25 @@ func TestREADMEProgram(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
 	if want := "instance b heard: bed 3: bell\n"; err != nil || string(out) != want {
 		t.Errorf("it printed %q, %v; want %q", out, err, want)
+	}
+}
+
+// What the README promises is named by properties that exist.
+func TestREADMENamesProperties(t *testing.T) {
+	known := map[string]bool{}
+	for _, p := range conformance.Properties() {
+		known[p.ID] = true
+	}
+	_, promises, _ := strings.Cut(read(t, "README.md"), "\n## What is promised\n")
+	promises, _, _ = strings.Cut(promises, "What is **not** promised")
+	named := regexp.MustCompile("`([a-z]+/[a-z-]+)`").FindAllStringSubmatch(promises, -1)
+	if len(named) < 10 {
+		t.Errorf("only %d properties are named", len(named))
+	}
+	for _, match := range named {
+		if !known[match[1]] {
+			t.Errorf("README.md promises %s, which is no property", match[1])
+		}
 	}
 }
 
