@@ -56,7 +56,7 @@ func Transport(open func(Instance) transport.Opener, o backplane.Options) Opener
 type Faults struct {
 	// Cut breaks the link at once: connections fail, and new ones are refused until Heal.
 	Cut func()
-	// Hang stops what travels on the connections of this moment, both ways and without closing them; new connections work.
+	// Hang stops all that travels, both ways and without closing anything, until Heal.
 	Hang func()
 	// Heal ends what Cut and Hang did.
 	Heal func()

@@ -210,7 +210,7 @@ func deliverVolume(w *world) {
 	for _, n := range crew {
 		n.subscribe(room)
 	}
-	const messages, workers = 100_000, 16
+	const messages, workers = 50_000, 8
 	w.each(workers, func(int) {
 		for range messages / workers {
 			crew[0].publish(room)

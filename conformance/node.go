@@ -232,7 +232,7 @@ func (n *instance) finish(ctx context.Context) {
 func (n *instance) closed() bool {
 	n.w.rec.mu.Lock()
 	defer n.w.rec.mu.Unlock()
-	return n.w.rec.h.Nodes[n.id].Close.Result.Class == ok
+	return n.w.rec.h.Nodes[n.id].Close.Return.happened()
 }
 
 // dials reports whether the instance uses the dialer that it was given.

@@ -19,7 +19,7 @@ type recorder struct {
 	mu      sync.Mutex
 	tick    int64
 	h       history
-	changed chan struct{}        // closed at the next record; nil while nobody waits
+	waiters []*waiter            // who waits for what
 	raws    map[rawKey]int       // publishes without a header, by their content
 	subs    []subState           // beside h.Subs
 	flows   map[place]*flow      // what was published where
@@ -61,10 +61,6 @@ func newRecorder(token [tokenLen]byte) *recorder {
 // stamp counts the next tick. The caller holds r.mu.
 func (r *recorder) stamp() stamp {
 	r.tick++
-	if r.changed != nil {
-		close(r.changed)
-		r.changed = nil
-	}
 	return stamp{Tick: r.tick, At: time.Since(r.start)}
 }
 
@@ -95,7 +91,7 @@ func (r *recorder) flow(p place) *flow {
 
 func (r *recorder) openCall(name, namespace string) int {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	r.h.Nodes = append(r.h.Nodes, nodeRecord{Name: name, Namespace: namespace, Open: call{Call: r.stamp()}})
 	r.seqs = append(r.seqs, 0)
 	r.faults = append(r.faults, false)
@@ -104,24 +100,24 @@ func (r *recorder) openCall(name, namespace string) int {
 
 func (r *recorder) openReturn(node int, id backplane.NodeID, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	r.h.Nodes[node].ID = id
 	r.h.Nodes[node].Open.Return, r.h.Nodes[node].Open.Result = r.stamp(), classify(err)
 }
 
 func (r *recorder) closeCall(node int) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	if c := &r.h.Nodes[node].Close; !c.Call.happened() { // the first one counts
 		c.Call = r.stamp()
 	}
 }
 
-// closeReturn records the end of a Close. The first one that returns nil counts, else the newest.
+// closeReturn records the end of a Close. The first one counts: a later one does nothing, also when the first gave up.
 func (r *recorder) closeReturn(node int, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := &r.h.Nodes[node].Close; c.Result.Class != ok {
+	defer r.unlock()
+	if c := &r.h.Nodes[node].Close; !c.Return.happened() {
 		c.Return, c.Result = r.stamp(), classify(err)
 	}
 }
@@ -129,7 +125,7 @@ func (r *recorder) closeReturn(node int, err error) {
 // nextPublish gives a publish its number, so that the payload can be made before the call is recorded.
 func (r *recorder) nextPublish(node int, p place) int {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	r.seqs[node]++
 	r.h.Pubs = append(r.h.Pubs, pubRecord{Node: node, Seq: r.seqs[node], Place: p})
 	return len(r.h.Pubs) - 1
@@ -138,7 +134,7 @@ func (r *recorder) nextPublish(node int, p place) int {
 func (r *recorder) publishCall(pub int, payload []byte, raw bool) {
 	size, sum := len(payload), checksum(payload)
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	p := &r.h.Pubs[pub]
 	p.Size, p.Sum, p.Call = size, sum, r.stamp()
 	if raw {
@@ -152,7 +148,7 @@ func (r *recorder) publishCall(pub int, payload []byte, raw bool) {
 func (r *recorder) publishReturn(pub int, err error) {
 	o := classify(err)
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	p := &r.h.Pubs[pub]
 	p.Return, p.Result = r.stamp(), o
 	if o.Class != ok { // it may be heard or not: no flow to wait for
@@ -164,7 +160,7 @@ func (r *recorder) publishReturn(pub int, err error) {
 
 func (r *recorder) subscribeCall(node int, p place) int {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	r.h.Subs = append(r.h.Subs, subRecord{Node: node, Place: p, call: call{Call: r.stamp()}})
 	f := r.flow(p)
 	r.subs = append(r.subs, subState{heard: map[int]int{}, messages: f.messages, bytes: f.bytes})
@@ -173,7 +169,7 @@ func (r *recorder) subscribeCall(node int, p place) int {
 
 func (r *recorder) subscribeReturn(sub int, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	s := &r.h.Subs[sub]
 	s.Return, s.Result = r.stamp(), classify(err)
 	if err == nil {
@@ -185,7 +181,7 @@ func (r *recorder) subscribeReturn(sub int, err error) {
 
 func (r *recorder) unsubscribeCall(sub int, reentrant bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	if s := &r.h.Subs[sub]; !s.Close.Call.happened() {
 		s.Close.Call, s.Reentrant = r.stamp(), reentrant
 	}
@@ -195,7 +191,7 @@ func (r *recorder) unsubscribeCall(sub int, reentrant bool) {
 
 func (r *recorder) unsubscribeReturn(sub int, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	if s := &r.h.Subs[sub]; s.Close.Result.Class != ok {
 		s.Close.Return, s.Close.Result = r.stamp(), classify(err)
 	}
@@ -215,7 +211,7 @@ func (r *recorder) runStart(sub int, e backplane.Event) (run, pub int) {
 	default: // a kind of event that this suite does not know
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	rec.Start = r.stamp()
 	if m, is := e.(*backplane.Message); is {
 		if raw, known := r.raws[rawKey{r.h.Subs[sub].Place, rec.Size, rec.Sum}]; known {
@@ -255,7 +251,7 @@ func (r *recorder) account(sub int, rec *runRecord) {
 
 func (r *recorder) runEnd(sub, run int) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	r.h.Runs[run].End = r.stamp()
 	delete(r.running[sub], run)
 }
@@ -263,7 +259,7 @@ func (r *recorder) runEnd(sub, run int) {
 // mark records what the suite did to an instance or a subscription; -1 for none.
 func (r *recorder) mark(kind string, node, sub int) int {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	at := r.stamp()
 	r.h.Marks = append(r.h.Marks, markRecord{Kind: kind, Node: node, Sub: sub, Start: at, End: at})
 	switch kind {
@@ -293,29 +289,47 @@ func (r *recorder) resync(which func(sub int) bool) {
 
 func (r *recorder) markEnd(mark int) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.unlock()
 	r.h.Marks[mark].End = r.stamp()
+}
+
+// waiter waits for a condition.
+type waiter struct {
+	done func() bool
+	met  chan struct{} // closed when done was true
+}
+
+// unlock ends a change: who waits for what is true now is woken, and nobody else.
+func (r *recorder) unlock() {
+	r.waiters = slices.DeleteFunc(r.waiters, func(w *waiter) bool {
+		met := w.done()
+		if met {
+			close(w.met)
+		}
+		return met
+	})
+	r.mu.Unlock()
 }
 
 // await waits until done, which is called under the recorder's lock and must be quick, or ctx ends.
 func (r *recorder) await(ctx context.Context, done func() bool) error {
-	for {
-		r.mu.Lock()
-		if done() {
-			r.mu.Unlock()
-			return nil
-		}
-		if r.changed == nil {
-			r.changed = make(chan struct{})
-		}
-		changed := r.changed
+	r.mu.Lock()
+	if done() {
 		r.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return nil
 	}
+	w := &waiter{done: done, met: make(chan struct{})}
+	r.waiters = append(r.waiters, w)
+	r.mu.Unlock()
+	select {
+	case <-w.met:
+		return nil
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiters = slices.DeleteFunc(r.waiters, func(other *waiter) bool { return other == w })
+	return context.Cause(ctx)
 }
 
 // The bounds of what may be under way to a subscription whose handler keeps up: far inside the queue that the contract

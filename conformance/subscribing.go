@@ -189,7 +189,7 @@ func unsubscribeBarrier(w *world) {
 			}
 			return
 		}
-		for {
+		for range w.count(200) {
 			s := crew[1].subscribe(room)
 			w.arrives(crew[1].publish(room), []int{s.id})
 			s.close()

@@ -88,7 +88,7 @@ func (v *view) moments(x violation) []moment {
 		mine := r.Sub == x.Sub && (x.Node < 0 || r.Pub < 0 || v.Pubs[r.Pub].Node == x.Node)
 		add(r.Start, v.Subs[r.Sub].Node, mine, "receive   %s on %v", v.runName(i), v.Subs[r.Sub].Place.Address)
 		if r.End.Tick != r.Start.Tick+1 {
-			add(r.End, v.Subs[r.Sub].Node, mine && r.End.Tick > r.Start.Tick+8, "  done with %s", v.runName(i))
+			add(r.End, v.Subs[r.Sub].Node, mine, "  done with %s", v.runName(i))
 		}
 	}
 	for i := range v.Marks {

@@ -108,6 +108,12 @@ func (w *world) patient() (context.Context, context.CancelFunc) {
 
 // await waits until done, which is called under the recorder's lock. If it never is, the property fails.
 func (w *world) await(what string, done func() bool) {
+	w.rec.mu.Lock()
+	met := done()
+	w.rec.mu.Unlock()
+	if met && w.ctx.Err() == nil {
+		return
+	}
 	defer w.while(what)()
 	ctx, cancel := w.patient()
 	defer cancel()
@@ -115,6 +121,14 @@ func (w *world) await(what string, done func() bool) {
 		w.fail(fmt.Errorf("waited %v in vain for %s", w.suite.patience, what), true)
 		runtime.Goexit()
 	}
+}
+
+// within waits until done, or for d.
+func (w *world) within(d time.Duration, done func() bool) {
+	ctx, cancel := context.WithTimeout(w.ctx, d)
+	defer cancel()
+	_ = w.rec.await(ctx, done) // not having come is an answer, too
+	w.check()
 }
 
 // eventually tries until try returns true, or the property fails. It is for what no event announces.
