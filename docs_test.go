@@ -62,6 +62,16 @@ func TestREADMENamesProperties(t *testing.T) {
 	}
 }
 
+// The rights that the documentation tells an operator to give are those that the suite runs with.
+func TestOperatingShowsTheRightsThatAreTested(t *testing.T) {
+	_, rights, ok := strings.Cut(read(t, "integration/conformance_test.go"), `const rights = "`)
+	rights, _, _ = strings.Cut(rights, `"`)
+	want := "ACL SETUSER ward " + strings.ReplaceAll(rights, "%s", "ward")
+	if !ok || !strings.Contains(read(t, "docs/operating.md"), want+"\n") {
+		t.Errorf("docs/operating.md does not show %q", want)
+	}
+}
+
 func TestREADMEIsShort(t *testing.T) {
 	if lines := strings.Count(read(t, "README.md"), "\n"); lines > 200 {
 		t.Errorf("README.md has %d lines; 200 are enough, the rest belongs into docs", lines)
