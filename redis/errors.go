@@ -42,8 +42,7 @@ func unavailable(cause error, text string) error {
 
 // classed gives an error a class, unless it has one: then that is the one.
 func classed(err error, text string) error {
-	var f *failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
 	return unavailable(err, text)
@@ -95,8 +94,8 @@ func refusal(reply string) error {
 
 // isReply tells an error reply of the server from everything that go-redis makes.
 func isReply(err error) bool {
-	var reply goredis.Error
-	return errors.As(err, &reply) && !errors.Is(err, goredis.Nil)
+	_, ok := errors.AsType[goredis.Error](err)
+	return ok && !errors.Is(err, goredis.Nil)
 }
 
 // clean takes out of an error reply what may be a secret, a name or a payload: the server repeats the arguments of a

@@ -46,7 +46,7 @@ type fakeConn struct {
 func newFake(t *testing.T) *fake {
 	t.Helper()
 	f := &fake{t: t, script: map[string]func(*fakeConn, []string) string{}}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,12 +352,12 @@ func class(t *testing.T, err error) string {
 	return names[0]
 }
 
-// classesOf is class for many, with spaces between.
+// classesOf is class for many, with commas between.
 func classesOf(t *testing.T, errs []error) string {
 	t.Helper()
 	names := make([]string, len(errs))
 	for i, err := range errs {
 		names[i] = class(t, err)
 	}
-	return strings.Join(names, " ")
+	return strings.Join(names, ",")
 }

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	if code == 0 {
 		if left := leaked(); left != "" {
-			fmt.Println("goroutines outlive the tests:\n" + left)
+			fmt.Fprintln(os.Stderr, "goroutines outlive the tests:\n"+left)
 			code = 1
 		}
 	}

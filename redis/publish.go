@@ -64,17 +64,17 @@ func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []err
 	var errs []error
 	answered := 0
 	err = p.run(ctx, s, func() error {
-		if err := p.write(s, frames); err != nil {
-			return err
+		if failed := p.write(s, frames); failed != nil {
+			return failed
 		}
 		for ; answered < len(frames); answered++ {
-			err := p.r.count()
-			if err == nil {
+			failed := p.r.count()
+			if failed == nil {
 				continue // the number of receivers proves nothing
 			}
-			var reply refused
-			if !errors.As(err, &reply) {
-				return err
+			reply, ok := errors.AsType[refused](failed)
+			if !ok {
+				return failed
 			}
 			if errs == nil {
 				errs = make([]error, len(frames))

@@ -46,18 +46,18 @@ func TestPublishOutcomes(t *testing.T) {
 	n := connect(t, to(f))
 	for _, c := range []struct{ send, want string }{
 		{"a", "taken"},
-		{"a b c", "taken taken taken"},
+		{"a b c", "taken,taken,taken"},
 		{"denied", "denied"},
-		{"a denied loading b busy oom surprise unknown long c", "taken denied unavailable taken unavailable unavailable unavailable denied too large taken"},
-		{"denied a", "denied taken"},
-		{"readonly a", "read-only taken"},
+		{"a denied loading b busy oom surprise unknown long c", "taken,denied,unavailable,taken,unavailable,unavailable,unavailable,denied,too large,taken"},
+		{"denied a", "denied,taken"},
+		{"readonly a", "read-only,taken"},
 		{"gone", "uncertain"},
-		{"a denied gone b c", "taken denied uncertain uncertain uncertain"},
+		{"a denied gone b c", "taken,denied,uncertain,uncertain,uncertain"},
 		{"a", "taken"},
 		{"nonsense", "uncertain"},
-		{"a nonsense b", "taken uncertain uncertain"},
-		{"nil a", "uncertain uncertain"},
-		{"malformed a", "uncertain uncertain"},
+		{"a nonsense b", "taken,uncertain,uncertain"},
+		{"nil a", "uncertain,uncertain"},
+		{"malformed a", "uncertain,uncertain"},
 		{"a", "taken"},
 	} {
 		errs := n.send(t.Context(), strings.Fields(c.send)...)
@@ -90,7 +90,7 @@ func TestPublishReconnects(t *testing.T) {
 		t.Errorf("%d connections were made before there was something to publish", got-before)
 	}
 	f.says("ROLE", "*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:0\r\n")
-	if got := classesOf(t, n.send(t.Context(), "a", "b")); got != "read-only read-only" {
+	if got := classesOf(t, n.send(t.Context(), "a", "b")); got != "read-only,read-only" {
 		t.Error(got)
 	}
 	if err := n.Check(t.Context(), transport.OnlyLink); class(t, err) != "read-only" {
@@ -171,13 +171,13 @@ func TestPublishInterrupted(t *testing.T) {
 				if err := n.Close(); err != nil {
 					t.Error(err)
 				}
-				want = "closed unavailable" // either, as it comes first
+				want = "closed,unavailable" // either, as it comes first
 			case "Down":
 				f.kick()
 				n.sink.await(t, "down")
 			}
 			errs := <-outcome
-			if got := classesOf(t, errs); got != "uncertain uncertain" {
+			if got := classesOf(t, errs); got != "uncertain,uncertain" {
 				t.Errorf("%s: %v", got, errors.Join(errs...))
 			}
 			if way == "context" && !errors.Is(errs[0], context.Canceled) {
@@ -201,7 +201,7 @@ func TestPublishWithAnEndedContextHarmsNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 100 {
-		if got := classesOf(t, n.send(ctx, "a", "b")); got != "unavailable unavailable" {
+		if got := classesOf(t, n.send(ctx, "a", "b")); got != "unavailable,unavailable" {
 			t.Fatal(got)
 		}
 	}
@@ -240,11 +240,11 @@ func TestWireCountsWhatMayHaveLeft(t *testing.T) {
 		sent  int
 		want  string
 	}{
-		{true, 0, "unavailable unavailable"},
-		{true, 1, "uncertain unavailable"},
-		{true, size, "uncertain unavailable"},
-		{true, size + 1, "uncertain uncertain"},
-		{false, 0, "uncertain uncertain"},
+		{true, 0, "unavailable,unavailable"},
+		{true, 1, "uncertain,unavailable"},
+		{true, size, "uncertain,unavailable"},
+		{true, size + 1, "uncertain,uncertain"},
+		{false, 0, "uncertain,uncertain"},
 	} {
 		f := newFake(t)
 		var conns []*failing

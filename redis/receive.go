@@ -17,16 +17,16 @@ const receiveBuffer = 64 << 10
 // read reads the subscribing connection until it fails, and hands over what comes.
 func (l *link) read() error {
 	r := newReader(l.sub.sock, receiveBuffer)
-	names := names{seed: maphash.MakeSeed()}
+	busy := names{seed: maphash.MakeSeed()}
 	var head *command // the oldest command that is not answered, if its answer has begun
 	for {
 		n, err := r.array()
 		if err != nil {
-			var reply refused
-			if !errors.As(err, &reply) {
+			reply, ok := errors.AsType[refused](err)
+			if !ok {
 				return err
 			}
-			if err := l.refuse(head, string(reply)); err != nil {
+			if err = l.refuse(head, string(reply)); err != nil {
 				return err
 			}
 			head = nil
@@ -39,7 +39,7 @@ func (l *link) read() error {
 		case n != 3: //nolint:mnd // all three kinds: their name, a channel, data or a count
 			return errProtocol
 		case string(kind) == "message":
-			err = l.hear(r, &names)
+			err = l.hear(r, &busy)
 		case string(kind) == "subscribe":
 			head, err = l.confirm(r, head, subscribe)
 		case string(kind) == "unsubscribe":
@@ -54,12 +54,12 @@ func (l *link) read() error {
 }
 
 // hear hands over a frame.
-func (l *link) hear(r *reader, names *names) error {
+func (l *link) hear(r *reader, busy *names) error {
 	name, err := r.bulk()
 	if err != nil {
 		return err
 	}
-	channel := names.get(name)
+	channel := busy.get(name)
 	data, err := r.payload()
 	if err != nil {
 		return err

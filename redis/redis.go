@@ -72,8 +72,9 @@ type Options struct {
 	Dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// Client lends the options of a client that the application has anyway, instead of all of the above: its address,
-	// dialer, TLS, credentials and OnConnect are used. The client itself is not, nor its pool, timeouts and retries. It must be a *redis.Client for a single server; anything else is an error that wraps
-	// ErrUnsupported. Its StreamingCredentialsProvider is not supported: use Credentials.
+	// dialer, TLS, credentials and OnConnect are used. The client itself is not, nor its pool, timeouts and retries. It
+	// must be a *redis.Client for a single server; anything else is an error that wraps ErrUnsupported too. Its
+	// StreamingCredentialsProvider is not supported: use Credentials.
 	Client goredis.UniversalClient
 }
 

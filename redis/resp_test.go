@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bytes"
+	"errors"
 	"hash/maphash"
 	"runtime"
 	"strings"
@@ -23,7 +24,7 @@ func FuzzReader(f *testing.F) {
 		for range len(input) + 1 {
 			n, err := r.array()
 			if err != nil {
-				if _, refused := err.(refused); refused { //nolint:errorlint // made by array itself
+				if errors.As(err, new(refused)) {
 					continue
 				}
 				break
@@ -52,13 +53,13 @@ func FuzzReader(f *testing.F) {
 func TestReadingAllocatesPayloadsOnly(t *testing.T) {
 	const frames = 1000
 	r := newReader(strings.NewReader(strings.Repeat(message("ward:some channel", strings.Repeat("x", 256)), 2*frames)), receiveBuffer)
-	names := names{seed: maphash.MakeSeed()}
-	names.get([]byte("ward:some channel"))
+	busy := names{seed: maphash.MakeSeed()}
+	busy.get([]byte("ward:some channel"))
 	got := testing.AllocsPerRun(frames, func() {
 		_, _ = r.array()
 		_, _ = r.bulk()
 		name, _ := r.bulk()
-		if names.get(name) != "ward:some channel" {
+		if busy.get(name) != "ward:some channel" {
 			t.Error("not the channel")
 		}
 		if data, err := r.payload(); err != nil || len(data) != 256 || cap(data) != 256 {

@@ -33,7 +33,7 @@ func (o *Options) readURL() (secure bool, err error) {
 			return false, err
 		}
 	}
-	for _, host := range strings.Split(hosts, ",") {
+	for host := range strings.SplitSeq(hosts, ",") {
 		addr, ok := endpoint(host)
 		if !ok {
 			return false, invalid("URL has a host that is not host or host:port; write redis://host:6379, several hosts with commas, IPv6 in brackets")

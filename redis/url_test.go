@@ -39,7 +39,8 @@ func TestURLs(t *testing.T) {
 			continue
 		}
 		username, password, err := s.credentials(t.Context())
-		if got := strings.Join(s.addresses, " "); got != c.addresses || username != c.username || password != c.password || (s.tls != nil) != c.tls || err != nil {
+		got := strings.Join(s.addresses, " ")
+		if got != c.addresses || username != c.username || password != c.password || (s.tls != nil) != c.tls || err != nil {
 			t.Errorf("%s: %s, user %q, password %q, TLS %v, error %v", c.url, got, username, password, s.tls != nil, err)
 		}
 	}
