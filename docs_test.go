@@ -33,14 +33,51 @@ func TestREADMEProgram(t *testing.T) {
 		t.Error("the program in README.md is not the one in example_test.go")
 	}
 
+	out, err := runProgram(t, program)
+	if want := "instance b heard: bed 3: bell\n"; err != nil || out != want {
+		t.Errorf("it printed %q, %v; want %q", out, err, want)
+	}
+}
+
+// The README's lines about hubkit compile where their variables are at hand.
+func TestREADMEHubkit(t *testing.T) {
+	_, section, _ := strings.Cut(read(t, "README.md"), "\n## hubkit\n")
+	_, rest, ok := strings.Cut(section, "```go\n")
+	lines, _, ok2 := strings.Cut(rest, "```\n")
+	if !ok || !ok2 {
+		t.Fatal("README.md shows nothing of hubkit")
+	}
+	out, err := runProgram(t, `package main
+
+import (
+	"context"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/hubkit"
+)
+
+func main() { _ = handle }
+
+func handle(ctx context.Context, node *backplane.Node, conn hubkit.Conn, payload []byte,
+	refetch func(context.Context, hubkit.Gap, []*hubkit.Connection)) error {
+`+lines+`
+	return err
+}
+`)
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// runProgram runs a program as go run does, with this module at hand, and returns all that it printed.
+func runProgram(t *testing.T, program string) (out string, err error) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "main.go")
 	if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
-	if want := "instance b heard: bed 3: bell\n"; err != nil || string(out) != want {
-		t.Errorf("it printed %q, %v; want %q", out, err, want)
-	}
+	b, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
+	return string(b), err
 }
 
 // What the README promises is named by properties that exist.
