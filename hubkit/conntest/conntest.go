@@ -112,42 +112,31 @@ func (c *Conn) Fail(err error) {
 func (c *Conn) Wait(ctx context.Context, n int) (hubkit.Delivery, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.written) < n {
-		err := ErrClosed
-		if !c.closed {
-			err = c.await(ctx)
-		}
-		if err != nil {
-			return hubkit.Delivery{}, fmt.Errorf("conntest: waiting for delivery %d, %d were written: %w", n, len(c.written), err)
-		}
+	if err := c.until(ctx, func() bool { return len(c.written) >= n }); err != nil {
+		return hubkit.Delivery{}, fmt.Errorf("conntest: waiting for delivery %d, %d were written: %w", n, len(c.written), err)
 	}
 	return c.written[n-1], nil
 }
 
-// WaitPayload returns as soon as a delivery with this payload was written.
+// WaitPayload returns as soon as a delivery with this payload was written; the errors are those of Wait.
 func (c *Conn) WaitPayload(ctx context.Context, payload string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !slices.ContainsFunc(c.written, func(d hubkit.Delivery) bool { return string(d.Payload) == payload }) {
-		err := ErrClosed
-		if !c.closed {
-			err = c.await(ctx)
-		}
-		if err != nil {
-			return fmt.Errorf("conntest: waiting for payload %q, %d deliveries were written: %w", payload, len(c.written), err)
-		}
+	err := c.until(ctx, func() bool {
+		return slices.ContainsFunc(c.written, func(d hubkit.Delivery) bool { return string(d.Payload) == payload })
+	})
+	if err != nil {
+		return fmt.Errorf("conntest: waiting for payload %q, %d deliveries were written: %w", payload, len(c.written), err)
 	}
 	return nil
 }
 
-// WaitBlocked returns when a write is blocked.
+// WaitBlocked returns when a write is blocked; the errors are those of Wait.
 func (c *Conn) WaitBlocked(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.waiting == 0 {
-		if err := c.await(ctx); err != nil {
-			return fmt.Errorf("conntest: waiting for a blocked write: %w", err)
-		}
+	if err := c.until(ctx, func() bool { return c.waiting > 0 }); err != nil {
+		return fmt.Errorf("conntest: waiting for a blocked write: %w", err)
 	}
 	return nil
 }
@@ -203,6 +192,19 @@ func (c *Conn) Misuse() error {
 func (c *Conn) change() {
 	close(c.changed)
 	c.changed = make(chan struct{})
+}
+
+// until waits until something is true, which nothing becomes after Close. Called with mu held.
+func (c *Conn) until(ctx context.Context, is func() bool) error {
+	for !is() {
+		if c.closed {
+			return ErrClosed
+		}
+		if err := c.await(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // await waits for a change without mu, which is held before and after.

@@ -1,0 +1,5 @@
+//go:build !race
+
+package hubkit_test
+
+const raceDetector = false
