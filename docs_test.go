@@ -73,7 +73,7 @@ func handle(ctx context.Context, node *backplane.Node, conn hubkit.Conn, payload
 func runProgram(t *testing.T, program string) (out string, err error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "main.go")
-	if err := os.WriteFile(file, []byte(program), 0o600); err != nil {
+	if err = os.WriteFile(file, []byte(program), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
