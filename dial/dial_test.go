@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -215,6 +216,26 @@ func TestURLOpensANode(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// An error of the connection is no better place for a secret.
+func TestURLOfAnAbsentServer(t *testing.T) {
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err = listener.Close(); err != nil { // now nobody listens there
+		t.Fatal(err)
+	}
+	for _, scheme := range []string{"redis", "rediss"} {
+		u := scheme + "://user:secret@" + address + "?namespace=ward&requireBroker=true"
+		_, err = dial.URL(t.Context(), u, backplane.Options{})
+		if !errors.Is(err, backplane.ErrUnavailable) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v, want %v without a secret", scheme, err, backplane.ErrUnavailable)
+		}
+	}
 }
 
 // The opener of "inmem:" joins the nodes opened with it; another URL is another broker.

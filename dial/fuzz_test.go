@@ -34,7 +34,10 @@ func forms(user, password, rest string) []string {
 // Whatever a password holds and whatever stands around it, no error shows it.
 func FuzzNoErrorShowsAPassword(f *testing.F) {
 	const secret = "hunter2"
-	for _, around := range []string{"", "/", "?", "#", "@", "%", "%2", ":", ",", "&", "=", ";", "[", "]", "\\", " ", "\n", "\x00", "\xff", "?a=", "?namespace=", ",ssl=", "]:", "//", "://"} {
+	for _, around := range []string{
+		"", "/", "?", "#", "@", "%", "%2", ":", ",", "&", "=", ";", "[", "]", "\\", " ", "\n", "\x00", "\xff",
+		"?a=", "?namespace=", ",ssl=", "]:", "//", "://",
+	} {
 		f.Add("user", around, around, "host:6379")
 		f.Add("", around, "", "host:6379?namespace=ward")
 		f.Add(around, "", around, "host:x")
