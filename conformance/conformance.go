@@ -58,7 +58,9 @@ type Faults struct {
 	Cut func()
 	// Hang stops all that travels, both ways and without closing anything, until Heal.
 	Hang func()
-	// Heal ends what Cut and Hang did.
+	// Deafen stops what arrives at the instance, until Heal: what it sends still goes out, and no answer comes back.
+	Deafen func()
+	// Heal ends what the others did.
 	Heal func()
 }
 

@@ -103,6 +103,7 @@ type runRecord struct {
 const (
 	markCut     = "cut"
 	markHang    = "hang"
+	markDeafen  = "deafen"
 	markHeal    = "heal"
 	markQuiet   = "quiet"   // a linger, from Start to End
 	markStall   = "stall"   // the suite blocks a handler on purpose

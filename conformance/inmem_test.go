@@ -30,9 +30,10 @@ func (b *brokers) of(in conformance.Instance) *inmem.Broker {
 func (b *brokers) faults(in conformance.Instance, bp backplane.Backplane) conformance.Faults {
 	broker, n := b.of(in), bp.(*backplane.Node)
 	return conformance.Faults{
-		Cut:  func() { broker.Cut(n.ID()) },
-		Hang: func() { broker.Hang(n.ID()) },
-		Heal: func() { broker.Heal(n.ID()) },
+		Cut:    func() { broker.Cut(n.ID()) },
+		Hang:   func() { broker.Hang(n.ID()) },
+		Deafen: func() { broker.Deafen(n.ID()) },
+		Heal:   func() { broker.Heal(n.ID()) },
 	}
 }
 

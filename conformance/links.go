@@ -129,22 +129,51 @@ func (n *instance) publishAgain(to backplane.Address) (pub int) {
 	return pub
 }
 
-// tryDuring publishes k messages from an instance whose link is cut after a third of them, and healed after two thirds.
-// What Publish returns is for the rules.
-func (w *world) tryDuring(n *instance, to backplane.Address, k int) {
-	for i := range k {
-		switch i {
-		case k / 3:
-			n.cut()
-		case 2 * k / 3:
-			n.heal()
+// tryDuring publishes from an instance, four calls at a time, while its own link fails in several ways: answers get lost,
+// then it is cut with publishes under way, then cut and healed at once. What Publish returns is for the rules.
+func (w *world) tryDuring(n *instance, to backplane.Address) {
+	const (
+		workers = 4
+		some    = 20 // messages between two faults
+		least   = 300 * time.Millisecond
+		patient = 2 * time.Second // long enough to be retried, should the backplane do so
+	)
+	over := make(chan struct{})
+	w.each(workers+1, func(i int) {
+		if i < workers {
+			for alive := true; alive; alive = rest(w.ctx, time.Millisecond) {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(w.ctx, patient)
+				_, _ = n.tryPublish(ctx, to, headerLen) // the record has it
+				cancel()
+			}
+			return
 		}
-		ctx, cancel := context.WithTimeout(w.ctx, 100*time.Millisecond)
-		_, _ = n.tryPublish(ctx, to, headerLen) // the record has it
-		cancel()
-	}
-	n.heal()
-	w.check()
+		defer close(over)
+		called := 0
+		pass := func(messages int) {
+			w.rec.mu.Lock()
+			called = w.rec.seqs[n.id] + messages
+			w.rec.mu.Unlock()
+			w.within(least, func() bool { return w.rec.seqs[n.id] >= called })
+		}
+		pass(some)
+		if n.canDeafen() {
+			n.deafen()
+			pass(workers)
+		}
+		n.cut()
+		pass(some)
+		n.heal()
+		pass(some)
+		n.cut()
+		n.heal()
+		pass(some)
+	})
 }
 
 func linkUsed(w *world) {
@@ -244,7 +273,7 @@ func linkPublishDown(w *world) {
 	w.needCut(down)
 	hears.subscribe(room)
 	for range 3 {
-		w.tryDuring(down, room, w.count(60))
+		w.tryDuring(down, room)
 		down.publishAgain(room)
 		w.outage(down, func() {
 			ctx, cancel := context.WithTimeout(w.ctx, 300*time.Millisecond)
@@ -325,7 +354,7 @@ func linkNoRepeat(w *world) {
 		n.subscribe(room)
 	}
 	for range 5 {
-		w.tryDuring(publisher, room, w.count(60))
+		w.tryDuring(publisher, room)
 		publisher.publishAgain(room)
 		w.outage(receiver, func() { publisher.publish(room) })
 		publisher.publish(room)

@@ -268,7 +268,19 @@ func (n *instance) hang() {
 	n.link.Hang()
 }
 
-// heal ends what cut and hang did. It does nothing on a healthy link.
+func (n *instance) canDeafen() bool { return n.dials() || n.fault().Deafen != nil }
+
+// deafen stops what arrives at the instance.
+func (n *instance) deafen() {
+	n.w.rec.mark(markDeafen, n.id, -1)
+	if f := n.fault(); f.Deafen != nil && !n.dials() {
+		f.Deafen()
+		return
+	}
+	n.link.Deafen()
+}
+
+// heal ends what the faults did. It does nothing on a healthy link.
 func (n *instance) heal() {
 	n.w.rec.mu.Lock()
 	faulty := n.w.rec.faults[n.id]

@@ -108,7 +108,7 @@ func orderAfterHeal(w *world) {
 	w.outage(receiver, func() {})
 	w.awaitGap(s, 1)
 	stop()
-	w.tryDuring(publisher, room, w.count(50)) // and the publisher's own outage
+	w.tryDuring(publisher, room) // and the publisher's own outage
 	publisher.publishAgain(room)
 	for range w.count(100) {
 		publisher.publish(room)

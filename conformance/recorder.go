@@ -263,7 +263,7 @@ func (r *recorder) mark(kind string, node, sub int) int {
 	at := r.stamp()
 	r.h.Marks = append(r.h.Marks, markRecord{Kind: kind, Node: node, Sub: sub, Start: at, End: at})
 	switch kind {
-	case markCut, markHang:
+	case markCut, markHang, markDeafen:
 		r.faults[node] = true
 	case markHeal:
 		r.faults[node] = false

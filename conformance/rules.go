@@ -11,6 +11,7 @@ type violation struct {
 	Witness string
 	Sub     int   // the subscription it concerns; -1 for none
 	Node    int   // the publishing or failing instance; -1 for none
+	Pubs    []int // the messages it is about
 	At      int64 // the tick where it shows
 }
 
@@ -70,7 +71,11 @@ func judgeOrigin(v *view) []violation {
 		}
 		s := &v.Subs[r.Sub]
 		say := func(node int, format string, args ...any) {
-			out = append(out, violation{Witness: fmt.Sprintf(format, args...), Sub: r.Sub, Node: node, At: r.Start.Tick})
+			x := violation{Witness: fmt.Sprintf(format, args...), Sub: r.Sub, Node: node, At: r.Start.Tick}
+			if r.Pub >= 0 {
+				x.Pubs = []int{r.Pub}
+			}
+			out = append(out, x)
 		}
 		if r.Pub < 0 {
 			say(-1, "%s heard what nobody published to %v: %s.", v.subName(r.Sub), s.Place.Address, r.What)
@@ -119,7 +124,7 @@ func judgeIntact(v *view) []violation {
 		if r.Size != p.Size {
 			text = fmt.Sprintf("%s heard %s with %d bytes; %d were sent.", v.subName(r.Sub), v.pubName(r.Pub), r.Size, p.Size)
 		}
-		out = append(out, violation{Witness: text, Sub: r.Sub, Node: p.Node, At: r.Start.Tick})
+		out = append(out, violation{Witness: text, Sub: r.Sub, Node: p.Node, Pubs: []int{r.Pub}, At: r.Start.Tick})
 	}
 	return out
 }
@@ -137,7 +142,7 @@ func judgeOnce(v *view) []violation {
 			if seen[r.Pub] {
 				out = append(out, violation{
 					Witness: fmt.Sprintf("%s heard %s twice.", v.subName(s), v.pubName(r.Pub)),
-					Sub:     s, Node: v.Pubs[r.Pub].Node, At: r.Start.Tick,
+					Sub:     s, Node: v.Pubs[r.Pub].Node, Pubs: []int{r.Pub}, At: r.Start.Tick,
 				})
 			}
 			seen[r.Pub] = true
@@ -161,7 +166,7 @@ func judgeOrder(v *view) []violation {
 			if heard && p.Return.before(v.Pubs[last].Call) {
 				out = append(out, violation{
 					Witness: fmt.Sprintf("%s heard %s after %s on %v.", v.subName(s), v.pubName(r.Pub), v.pubName(last), p.Place.Address),
-					Sub:     s, Node: p.Node, At: r.Start.Tick,
+					Sub:     s, Node: p.Node, Pubs: []int{last, r.Pub}, At: r.Start.Tick,
 				})
 			}
 			if !heard || v.Pubs[last].Call.before(p.Call) {
@@ -181,7 +186,7 @@ func judgeMustNot(v *view) []violation {
 			continue
 		}
 		p, s := &v.Pubs[r.Pub], &v.Subs[r.Sub]
-		at := violation{Sub: r.Sub, Node: p.Node, At: r.Start.Tick}
+		at := violation{Sub: r.Sub, Node: p.Node, Pubs: []int{r.Pub}, At: r.Start.Tick}
 		if p.Result.definite() {
 			at.Witness = fmt.Sprintf("%s heard %s, although Publish had returned %q.", v.subName(r.Sub), v.pubName(r.Pub), p.Result.Text)
 			out = append(out, at)

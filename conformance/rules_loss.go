@@ -159,7 +159,11 @@ func judgeMust(v *view) []violation {
 			text = fmt.Sprintf("%s was told of a gap of %d messages, but %d are missing: %s.",
 				v.subName(h.sub), h.told, len(h.missing), v.missingNames(h))
 		}
-		out = append(out, violation{Witness: text, Sub: h.sub, Node: h.node, At: v.Pubs[h.missing[0]].Call.Tick})
+		at := v.Pubs[h.missing[0]].Return.Tick
+		if h.before >= 0 {
+			at = v.Runs[h.before].Start.Tick
+		}
+		out = append(out, violation{Witness: text, Sub: h.sub, Node: h.node, Pubs: h.missing[:1], At: at})
 	}
 	return out
 }
@@ -174,7 +178,7 @@ func judgeLossIsLoud(v *view) []violation {
 		out = append(out, violation{
 			Witness: fmt.Sprintf("%s missed %s on %v, and heard %s before the gap that tells it.",
 				v.subName(h.sub), v.missingNames(h), v.Subs[h.sub].Place.Address, v.runName(h.before)),
-			Sub: h.sub, Node: h.node, At: v.Runs[h.before].Start.Tick,
+			Sub: h.sub, Node: h.node, Pubs: h.missing[:1], At: v.Runs[h.before].Start.Tick,
 		})
 	}
 	return out
@@ -235,7 +239,7 @@ func (v *view) explained(r *runRecord) bool {
 			continue
 		}
 		switch m.Kind {
-		case markCut, markHang:
+		case markCut, markHang, markDeafen:
 			if m.Node < 0 || m.Node == v.Subs[r.Sub].Node {
 				return true
 			}

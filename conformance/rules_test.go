@@ -280,7 +280,6 @@ func TestRules(t *testing.T) {
 		{"errors – documented – pass", start + "n1 pub 1 room uncertain\n n1 pub 2 room too-large\n n1 sub b room unavailable", ""},
 		{"errors – undocumented – fail", "n1 pub 1 room oops", "errors"},
 		{"errors – no *Error – fail", "n1 pub 1 room bare", "errors"},
-		{"errors – uncertain and definite – fail", "n1 pub 1 room both", "errors"},
 		{"errors – shows the payload – fail", "n1 pub 1 room leak", "errors"},
 		{"errors – a subscribe that is uncertain – fail", "n1 sub a room uncertain", "errors"},
 	} {

@@ -102,7 +102,7 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
-		r.Verdict, r.Err = NotExercised, fmt.Errorf("the run was stopped: %w", context.Cause(ctx))
+		r.Verdict, r.Err = NotExercised, stopped(ctx)
 		return r
 	}
 	start := time.Now()
@@ -115,8 +115,16 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 	}
 	w.end()
 	r.Took = time.Since(start)
+	if ctx.Err() != nil {
+		r.Verdict, r.Err = NotExercised, stopped(ctx)
+		return r
+	}
 	s.verdict(&r, w, detail)
 	return r
+}
+
+func stopped(ctx context.Context) error {
+	return fmt.Errorf("the run was stopped: %w", context.Cause(ctx))
 }
 
 // runIn runs the property's schedule, and returns what the goroutines were doing if it had to be given up.

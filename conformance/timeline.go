@@ -14,23 +14,32 @@ type moment struct {
 	at    stamp
 	node  string
 	text  string
+	pub   int  // the message it is about; -1 for none
 	close bool // it concerns the violation
 }
 
-// timeline shows what happened around a violation: what concerns its subscription and its publisher, the nearest first
-// chosen, in order.
+// timeline shows what happened around a violation: first the messages that it is about, then what is nearest to it of
+// what concerns its subscription and its publisher.
 func timeline(v *view, x violation) []string {
 	moments := v.moments(x)
 	slices.SortFunc(moments, func(a, b moment) int { return cmp.Compare(a.at.Tick, b.at.Tick) })
-	near := slices.DeleteFunc(slices.Clone(moments), func(m moment) bool { return !m.close })
-	if len(near) == 0 {
-		near = moments
+	if near := slices.DeleteFunc(slices.Clone(moments), func(m moment) bool { return !m.close }); len(near) > 0 {
+		moments = near
 	}
-	here, _ := slices.BinarySearchFunc(near, x.At, func(m moment, at int64) int { return cmp.Compare(m.at.Tick, at) })
-	from := max(0, min(here-timelineLines/2, len(near)-timelineLines))
-	near = near[from:min(len(near), from+timelineLines)]
-	out := make([]string, 0, len(near))
-	for _, m := range near {
+	first := func(m moment) int {
+		if m.at.Tick == x.At || slices.Contains(x.Pubs, m.pub) {
+			return 0
+		}
+		return 1
+	}
+	distance := func(m moment) int64 { return max(m.at.Tick-x.At, x.At-m.at.Tick) }
+	slices.SortStableFunc(moments, func(a, b moment) int {
+		return cmp.Or(cmp.Compare(first(a), first(b)), cmp.Compare(distance(a), distance(b)))
+	})
+	moments = moments[:min(len(moments), timelineLines)]
+	slices.SortFunc(moments, func(a, b moment) int { return cmp.Compare(a.at.Tick, b.at.Tick) })
+	out := make([]string, 0, len(moments))
+	for _, m := range moments {
 		line := fmt.Sprintf("%9.4f  %-3s %s", m.at.At.Seconds(), m.node, m.text)
 		if m.at.Tick == x.At {
 			line += "   <- here"
@@ -43,6 +52,7 @@ func timeline(v *view, x violation) []string {
 // moments lists all that happened, and whether it concerns the violation.
 func (v *view) moments(x violation) []moment {
 	var out []moment
+	pub := -1
 	add := func(at stamp, node int, concerns bool, format string, args ...any) {
 		if !at.happened() {
 			return
@@ -51,7 +61,7 @@ func (v *view) moments(x violation) []moment {
 		if node >= 0 {
 			name = v.Nodes[node].Name
 		}
-		out = append(out, moment{at, name, fmt.Sprintf(format, args...), concerns})
+		out = append(out, moment{at, name, fmt.Sprintf(format, args...), pub, concerns})
 	}
 	var where place
 	subNode := -1
@@ -67,6 +77,7 @@ func (v *view) moments(x violation) []moment {
 	}
 	for i := range v.Pubs {
 		p := &v.Pubs[i]
+		pub = i
 		mine := p.Place == where && (x.Node < 0 || p.Node == x.Node)
 		if p.Return.Tick == p.Call.Tick+1 {
 			add(p.Return, p.Node, mine, "publish   #%d to %v: %v", p.Seq, p.Place.Address, p.Result)
@@ -75,6 +86,7 @@ func (v *view) moments(x violation) []moment {
 		add(p.Call, p.Node, mine, "publish   #%d to %v …", p.Seq, p.Place.Address)
 		add(p.Return, p.Node, mine, "publish   #%d: %v", p.Seq, p.Result)
 	}
+	pub = -1
 	for i := range v.Subs {
 		s := &v.Subs[i]
 		mine := i == x.Sub
@@ -85,12 +97,14 @@ func (v *view) moments(x violation) []moment {
 	}
 	for i := range v.Runs {
 		r := &v.Runs[i]
+		pub = r.Pub
 		mine := r.Sub == x.Sub && (x.Node < 0 || r.Pub < 0 || v.Pubs[r.Pub].Node == x.Node)
 		add(r.Start, v.Subs[r.Sub].Node, mine, "receive   %s on %v", v.runName(i), v.Subs[r.Sub].Place.Address)
 		if r.End.Tick != r.Start.Tick+1 {
 			add(r.End, v.Subs[r.Sub].Node, mine, "  done with %s", v.runName(i))
 		}
 	}
+	pub = -1
 	for i := range v.Marks {
 		m := &v.Marks[i]
 		add(m.Start, m.Node, concerns(m.Node) && m.Kind != markQuiet, "%s", m.Kind)
