@@ -4,6 +4,8 @@ go 1.26.0
 
 require github.com/gobackplane/backplane v0.0.0
 
+require github.com/gorilla/websocket v1.5.3
+
 require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/coder/websocket v1.8.15

@@ -1,0 +1,130 @@
+// Package sse is the recipe for hubkit over server-sent events, with the standard library alone. Copy it; it is short on
+// purpose.
+//
+// Each payload is an event of type message. Where messages are missing, an event of type refresh comes in their place,
+// and the client fetches its state anew. A browser's EventSource connects again by itself when the server ends the
+// response; a client that the application refused gets an event of type bye first, upon which it calls close().
+package sse
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane/hubkit"
+)
+
+const (
+	byeTimeout   = time.Second
+	pingInterval = 30 * time.Second
+)
+
+var errEnded = errors.New("the stream has ended")
+
+// stream is a response that does not end, as the hub sees it.
+type stream struct {
+	mu    sync.Mutex // a ResponseWriter takes one writer at a time: the hub, the handler's pings, or Close
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	ended chan struct{} // closed by Close
+}
+
+func newStream(w http.ResponseWriter) *stream {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx
+	return &stream{w: w, rc: http.NewResponseController(w), ended: make(chan struct{})}
+}
+
+// Write sends a batch in one flush.
+func (s *stream) Write(ctx context.Context, batch []hubkit.Delivery) error {
+	deadline, _ := ctx.Deadline()
+	var b bytes.Buffer
+	for _, d := range batch {
+		if d.Lost() {
+			b.WriteString("event: refresh\ndata:\n\n")
+		}
+		if d.Payload != nil {
+			b.WriteString("data: ")
+			b.Write(bytes.ReplaceAll(d.Payload, []byte("\n"), []byte("\ndata: ")))
+			b.WriteString("\n\n")
+		}
+	}
+	return s.write(b.Bytes(), deadline)
+}
+
+func (s *stream) write(b []byte, deadline time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.rc.SetWriteDeadline(deadline); err != nil {
+		return err
+	}
+	select {
+	case <-s.ended: // looked at after the deadline was set: Close does it the other way round
+		return errEnded
+	default:
+	}
+	if _, err := s.w.Write(b); err != nil {
+		return err
+	}
+	return s.rc.Flush()
+}
+
+// Close comes maybe during a Write, which a deadline in the past ends.
+func (s *stream) Close(reason hubkit.Reason) error {
+	close(s.ended)
+	if err := s.rc.SetWriteDeadline(time.Now()); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.rc.SetWriteDeadline(time.Now().Add(byeTimeout)); err != nil || reason.Code != hubkit.ReasonRefused {
+		return err
+	}
+	if _, err := s.w.Write([]byte("event: bye\ndata:\n\n")); err != nil {
+		return err
+	}
+	return s.rc.Flush()
+}
+
+// Handler connects each client that comes to the hub and to the ward it asks for. Its first message is what snapshot
+// says of the ward: taken after the join, so that nothing is missing between it and what follows.
+func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := newStream(w)
+		// A server of yours takes the user from its session, and asks whether the user may see the ward.
+		c, err := hub.Connect(r.Context(), s, hubkit.ConnectOptions{User: r.FormValue("user")})
+		if err != nil {
+			http.Error(w, fmt.Sprintf("no backplane: %v", err), http.StatusServiceUnavailable)
+			return
+		}
+		defer func() {
+			c.Disconnect(hubkit.Reason{})
+			<-c.Done() // w must not be touched after the handler has returned
+		}()
+		if err := c.Join(r.Context(), r.FormValue("ward")); err != nil {
+			return // the client comes again
+		}
+		if err := c.Send(snapshot(r.FormValue("ward"))); err != nil {
+			return
+		}
+		tick := time.NewTicker(pingInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-r.Context().Done():
+				return
+			case <-s.ended:
+				return
+			case <-tick.C:
+			}
+			if err := s.write([]byte(": ping\n\n"), time.Now().Add(pingInterval)); err != nil {
+				return
+			}
+		}
+	})
+}
