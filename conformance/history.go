@@ -120,50 +120,6 @@ type markRecord struct {
 	End   stamp  `json:"end"`
 }
 
-// class sorts what a verb returned.
-type class string
-
-// The classes of results.
-const (
-	pending      class = "" // not returned yet
-	ok           class = "ok"
-	closed       class = "closed"
-	tooLarge     class = "too large"
-	badAddress   class = "invalid address"
-	unavailable  class = "unavailable"
-	denied       class = "denied"
-	unsupported  class = "unsupported"
-	uncertain    class = "uncertain"
-	badOption    class = "invalid option"
-	ended        class = "context" // a context's error and none of the above
-	undocumented class = "undocumented"
-)
-
-// outcome is what a verb returned.
-type outcome struct {
-	Class class  `json:"class"`
-	Text  string `json:"text,omitempty"`
-	Typed bool   `json:"typed,omitempty"` // it is a *backplane.Error
-	Both  bool   `json:"both,omitempty"`  // it says uncertain and definite at once
-}
-
-// definite reports whether a publish with this result is heard by nobody.
-func (o outcome) definite() bool {
-	switch o.Class {
-	case closed, tooLarge, badAddress, unavailable, denied, unsupported:
-		return true
-	default:
-		return false
-	}
-}
-
-func (o outcome) String() string {
-	if o.Class == pending {
-		return "not returned"
-	}
-	return string(o.Class)
-}
-
 // MarshalJSON writes the address for people.
 func (p place) MarshalJSON() ([]byte, error) {
 	b, err := json.Marshal(p.Namespace + " " + p.Address.String())

@@ -28,7 +28,11 @@ func (b *brokers) of(in conformance.Instance) *inmem.Broker {
 }
 
 func (b *brokers) faults(in conformance.Instance, bp backplane.Backplane) conformance.Faults {
-	broker, n := b.of(in), bp.(*backplane.Node)
+	n, ours := bp.(*backplane.Node)
+	if !ours {
+		return conformance.Faults{}
+	}
+	broker := b.of(in)
 	return conformance.Faults{
 		Cut:    func() { broker.Cut(n.ID()) },
 		Hang:   func() { broker.Hang(n.ID()) },

@@ -39,8 +39,7 @@ func goroutines(prefix string) (count int, stacks string) {
 			continue
 		}
 		n := 0
-		if at := strings.Index(block, " @ "); at >= 0 { // "3 @ 0x…": three goroutines with one stack
-			line := block[:at]
+		if line, _, found := strings.Cut(block, " @ "); found { // "3 @ 0x…": three goroutines with one stack
 			_, _ = fmt.Sscan(line[strings.LastIndexByte(line, '\n')+1:], &n)
 		}
 		count += max(1, n)

@@ -102,7 +102,8 @@ func namesInert(w *world) {
 	crew[0].subscribe(room)
 	crew[1].subscribe(room)
 	for _, name := range []string{
-		"a\r\nPUB room 1\r\nx\r\n", "a\r\nUNSUB 1\r\n", "room 1\r\nx", "*1\r\n$4\r\nQUIT\r\n", "\r\nQUIT\r\n", "\r\nSHUTDOWN\r\n", "$-1\r\n", "+OK\r\n", "-ERR\r\n",
+		"a\r\nPUB room 1\r\nx\r\n", "a\r\nUNSUB 1\r\n", "room 1\r\nx",
+		"*1\r\n$4\r\nQUIT\r\n", "\r\nQUIT\r\n", "\r\nSHUTDOWN\r\n", "$-1\r\n", "+OK\r\n", "-ERR\r\n",
 		"\x00\x00\x00\x01", "'; DROP TABLE x; --", "\"}{\"", "%s%d%n", "${room}", "`room`", "<!--", "../../room", "room\x00", "\x1b[2J", "\x04",
 		"SUB room 1", "PING", "MSG room 1 1\r\nx",
 	} {

@@ -93,14 +93,12 @@ func (n *instance) publishSize(to backplane.Address, size int) (pub int) {
 
 // publishRaw does it with a payload as it is. Payloads without a header are known by their content, so each may be
 // published to a place only once.
-func (n *instance) publishRaw(to backplane.Address, payload []byte) (pub int) {
+func (n *instance) publishRaw(to backplane.Address, payload []byte) {
 	n.pace(to, len(payload))
 	ctx, cancel := n.w.patient()
 	defer cancel()
-	pub = n.w.rec.nextPublish(n.id, n.at(to))
-	err := n.send(ctx, pub, to, payload, true)
-	n.mustPublish(to, err)
-	return pub
+	pub := n.w.rec.nextPublish(n.id, n.at(to))
+	n.mustPublish(to, n.send(ctx, pub, to, payload, true))
 }
 
 func (n *instance) mustPublish(to backplane.Address, err error) {
@@ -225,7 +223,7 @@ func (n *instance) finish(ctx context.Context) {
 		return
 	}
 	if err := n.tryClose(ctx); err != nil {
-		n.w.fail(fmt.Errorf("Close of %s failed: %w", n.name, err), false) //nolint:staticcheck // a verb's name
+		n.w.fail(fmt.Errorf("Close of %s failed: %w", n.name, err), false)
 	}
 }
 

@@ -30,7 +30,7 @@ func (r *recorder) payload(pub, size int) []byte {
 	n += 4
 	n += copy(b[n:], secret)
 	for i := n; i < len(b); i++ {
-		b[i] = byte(i * 131 >> 3)
+		b[i] = byte(i * 131 >> 3 & 0xff)
 	}
 	return b
 }

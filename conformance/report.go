@@ -61,7 +61,7 @@ func (r Result) why() string {
 }
 
 // Failure is the error of a broken property.
-type Failure struct {
+type Failure struct { //nolint:errname // it is what package testing calls a failure
 	Property Property
 	Rule     string   // the rule that was broken: "order", "once", …; "" where the property itself saw it
 	Witness  string   // the clearest sight of it, one sentence
@@ -131,10 +131,11 @@ func (r *Report) Err() error {
 
 // Summary is one line with the counts, and one for each reason why something was not exercised.
 func (r *Report) Summary() string {
-	text := fmt.Sprintf("conformance %s: %d proven", Version, r.Count(Proven))
+	var b strings.Builder
+	fmt.Fprintf(&b, "conformance %s: %d proven", Version, r.Count(Proven))
 	for _, v := range []Verdict{Failed, NotExercised, KnownFailing, Skipped} {
 		if n := r.Count(v); n > 0 || v == NotExercised {
-			text += fmt.Sprintf(", %d %v", n, v)
+			fmt.Fprintf(&b, ", %d %v", n, v)
 		}
 	}
 	var reasons []string
@@ -150,13 +151,13 @@ func (r *Report) Summary() string {
 		ids[why] = append(ids[why], r.Results[i].Property.ID)
 	}
 	for _, why := range reasons {
-		text += fmt.Sprintf("\n  not exercised, because %s: %s", why, strings.Join(ids[why], ", "))
+		fmt.Fprintf(&b, "\n  not exercised, because %s: %s", why, strings.Join(ids[why], ", "))
 	}
-	return text
+	return b.String()
 }
 
 // choose returns the violation that tells most: of a rule that the property is about, else of the first rule broken.
-func choose(all []violation, p Property) (best violation, any bool) {
+func choose(all []violation, p Property) (best violation, found bool) {
 	for _, v := range all {
 		if slices.Contains(p.about, v.Rule) {
 			return v, true

@@ -88,8 +88,8 @@ func (v *view) holesOf(s, node int, pubs []int) []hole {
 		if b.to == len(runs) && v.closedAt(s) < v.over {
 			continue // they may have been queued still when it was closed
 		}
-		h, any := v.uncovered(s, node, groups[b], runs[b.from:b.to])
-		if !any {
+		h, bare := v.uncovered(s, node, groups[b], runs[b.from:b.to])
+		if !bare {
 			continue
 		}
 		if b.to < len(runs) {
@@ -106,9 +106,9 @@ func (v *view) uncovered(s, node int, missing, runs []int) (hole, bool) {
 	h := hole{sub: s, node: node, before: -1}
 	var all []int // gaps that stand for any number
 	for _, g := range runs {
-		any, counted := v.covers(g, node, 0)
+		every, counted := v.covers(g, node, 0)
 		h.told += counted
-		if any {
+		if every {
 			all = append(all, g)
 		}
 	}

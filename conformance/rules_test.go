@@ -233,7 +233,10 @@ func TestRules(t *testing.T) {
 		{"barrier – Close returns during a run – fail", start + "n1 pub 1 room\n a start 1\n a close\n a end", "barrier"},
 		{"barrier – Close from inside the run – pass", start + "n1 pub 1 room\n a start 1\n a close-inside\n a end", ""},
 		{"barrier – Close gives up on a run – pass", start + "n1 pub 1 room\n a start 1\n a close context\n a end", ""},
-		{"barrier – a run after Close gave up on one – fail", start + "n1 pub 1 room\n n1 pub 2 room\n a start 1\n a close oh\n a end\n a hear 2", "barrier errors"},
+		{
+			"barrier – a run after Close gave up on one – fail", start + "n1 pub 1 room\n n1 pub 2 room\n a start 1\n a close oh\n a end\n a hear 2",
+			"barrier errors",
+		},
 		{"barrier – the instance is closed – fail", start + "n1 pub 1 room\n n2 close\n a hear 1", "barrier"},
 		{"barrier – Subscribe had failed – fail", "n2 sub a room unavailable\n n1 pub 1 room\n a hear 1", "barrier"},
 
@@ -251,7 +254,10 @@ func TestRules(t *testing.T) {
 		{"must – a gap before it was published – fail", start + "n2 cut\n n2 heal\n a gap link\n n1 pub 1 room", "must"},
 		{"must – counted – pass", start + "n2 cut\n n1 pub 1 room\n n1 pub 2 room\n n1 pub 3 room\n n2 heal\n a gap numbers n1 2\n a hear 3", ""},
 		{"must – counted too few – fail", start + "n2 cut\n n1 pub 1 room\n n1 pub 2 room\n n1 pub 3 room\n n2 heal\n a gap numbers n1 1\n a hear 3", "must"},
-		{"must – counted for another publisher – fail", start + "n2 cut\n n2 heal\n n1 pub 1 room\n n2 pub 1 room\n a gap numbers n2 1\n a hear n2/1", "must counts"},
+		{
+			"must – counted for another publisher – fail", start + "n2 cut\n n2 heal\n n1 pub 1 room\n n2 pub 1 room\n a gap numbers n2 1\n a hear n2/1",
+			"must counts",
+		},
 		{"must – the other subscription was told – fail", start + "n2 sub b room\n n2 cut\n n1 pub 1 room\n n2 heal\n b gap link", "must"},
 		{
 			"must – overlapping publishes, a gap between – pass",
@@ -267,7 +273,10 @@ func TestRules(t *testing.T) {
 
 		{"counts – more than is missing – fail", start + "n2 cut\n n1 pub 1 room\n n2 heal\n a gap numbers n1 2", "counts"},
 		{"counts – an uncertain one counts – pass", start + "n1 pub 1 room uncertain\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", ""},
-		{"counts – a refused one does not count – fail", start + "n2 cut\n n2 heal\n n1 pub 1 room unavailable\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", "counts"},
+		{
+			"counts – a refused one does not count – fail", start + "n2 cut\n n2 heal\n n1 pub 1 room unavailable\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2",
+			"counts",
+		},
 
 		{"noFalseAlarm – nothing happened – fail", start + "a gap link", "noFalseAlarm"},
 		{"noFalseAlarm – another instance was cut – fail", start + "n1 cut\n n1 heal\n a gap link", "noFalseAlarm"},

@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -56,9 +55,6 @@ func newWorld(ctx context.Context, s *suite, p Property) *world {
 
 // namespace is the world's own.
 func (w *world) namespace() string { return "ct-" + w.name }
-
-// errStopped is the cause of every wait that ends because the property is over.
-var errStopped = errors.New("the property was stopped")
 
 // fatalf fails the property with what it saw, and stops the calling goroutine.
 func (w *world) fatalf(format string, args ...any) {
@@ -234,73 +230,6 @@ func (w *world) openAll(n int) []*instance {
 	return out
 }
 
-// settle makes sure that all that had to be delivered was: each instance sends one more message, a fence, to every place
-// that it published to and somebody subscribed to, and each subscription there has to hear it or a gap.
-func (w *world) settle() {
-	type job struct {
-		by   *instance
-		at   place
-		subs []int
-	}
-	var jobs []job
-	instances := w.allInstances()
-	w.rec.mu.Lock()
-	seen := map[place]map[int]bool{}
-	for i := range w.rec.h.Pubs {
-		p := &w.rec.h.Pubs[i]
-		if seen[p.Place][p.Node] {
-			continue
-		}
-		if seen[p.Place] == nil {
-			seen[p.Place] = map[int]bool{}
-		}
-		seen[p.Place][p.Node] = true
-		if subs := w.rec.listening(p.Place); len(subs) > 0 && !w.rec.h.Nodes[p.Node].Close.Call.happened() {
-			jobs = append(jobs, job{instances[p.Node], p.Place, subs})
-		}
-	}
-	w.rec.mu.Unlock()
-
-	const atOnce = 16
-	w.each(min(atOnce, len(jobs)), func(k int) {
-		for i := k; i < len(jobs); i += atOnce {
-			j := jobs[i]
-			w.arrives(j.by.publish(j.at.Address), j.subs)
-		}
-	})
-}
-
-// arrives waits until subscriptions have heard a publish, or a gap after its call.
-func (w *world) arrives(pub int, subs []int) {
-	for _, s := range subs {
-		w.await(w.describe(s, pub), func() bool {
-			return w.rec.delivered(s, pub) || !slices.Contains(w.rec.listening(w.rec.h.Pubs[pub].Place), s)
-		})
-	}
-}
-
-func (w *world) describe(sub, pub int) string {
-	w.rec.mu.Lock()
-	defer w.rec.mu.Unlock()
-	p, s := &w.rec.h.Pubs[pub], &w.rec.h.Subs[sub]
-	return fmt.Sprintf("%s to hear %s#%d on %v", w.rec.h.Nodes[s.Node].Name, w.rec.h.Nodes[p.Node].Name, p.Seq, p.Place.Address)
-}
-
-// listening returns the subscriptions of a place that are in force. The caller holds r.mu.
-func (r *recorder) listening(p place) []int {
-	f := r.flows[p]
-	if f == nil {
-		return nil
-	}
-	var out []int
-	for _, s := range f.subs {
-		if !r.subs[s].stalled && !r.h.Nodes[r.h.Subs[s].Node].Close.Call.happened() {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // end closes what is open, in an order drawn from the seed, and returns when it is closed or patience is over.
 func (w *world) end() {
 	w.mu.Lock()
@@ -344,7 +273,7 @@ func (w *world) end() {
 	select {
 	case <-done:
 	case <-grace.C:
-		w.fail(fmt.Errorf("Close has not returned %v after its context ended", w.suite.patience), false) //nolint:staticcheck // a verb's name
+		w.fail(fmt.Errorf("Close has not returned %v after its context ended", w.suite.patience), false)
 	}
 }
 

@@ -161,7 +161,6 @@ func (c *conn) flush() {
 		s, _ := c.link.look()
 		c.heldMu.Lock()
 		if len(c.held) == 0 || c.dead != nil || s.stopsWrites(c.number) { // frozen again: the next Heal goes on
-
 			close(c.flusher)
 			c.flusher = nil
 			c.heldMu.Unlock()
