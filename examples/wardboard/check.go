@@ -23,25 +23,27 @@ const (
 // errNotDelivered is the failure of a check that could be carried out; its last line of output says how many got it.
 var errNotDelivered = errors.New("not delivered as promised")
 
-// check raises one alert and counts who gets it. It waits for events only, never for time: see protocol.go on fences.
-func check(ctx context.Context, c config, out io.Writer) (err error) {
+// check raises one alert and counts who gets it, on instances that run already or on a farm of its own. It waits for
+// events only, never for time: see protocol.go on fences.
+func check(ctx context.Context, c config, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	urls := c.connect
-	if len(urls) == 0 {
-		c.listen = "127.0.0.1:0"
-		f, err := startFarm(ctx, c, io.Discard)
-		if err != nil {
-			return err
-		}
-		defer func() {
-			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-			defer cancel()
-			err = errors.Join(err, f.close(closing))
-		}()
-		urls = []string{f.url}
+	if len(c.connect) > 0 {
+		return checkAt(ctx, c.connect, out)
 	}
+	c.listen = "127.0.0.1:0"
+	f, err := startFarm(ctx, c, io.Discard)
+	if err != nil {
+		return err
+	}
+	err = checkAt(ctx, []string{f.url}, out)
+	closing, cancelClosing := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancelClosing()
+	return errors.Join(err, f.close(closing))
+}
 
+// checkAt checks what is at the URLs.
+func checkAt(ctx context.Context, urls []string, out io.Writer) error {
 	k := &checkup{out: out, run: rand.Text()[:6]}
 	defer k.close()
 	if err := k.gather(ctx, urls); err != nil {
@@ -72,12 +74,12 @@ func (k *checkup) gather(ctx context.Context, urls []string) error {
 		base := urls[i%len(urls)]
 		c, err := dialClient(ctx, base, name, ward)
 		if err != nil {
-			return fmt.Errorf("-connect %s: %w", redacted(base), err)
+			return fmt.Errorf("-connect %s: %w", redacted(base), cause(err))
 		}
 		*list = append(*list, c)
 	}
-	say(k.out, "%d nurses of ward 4B: %s\n", len(k.members), spread(k.members))
-	say(k.out, "%d nurses of ward 2A: %s\n", len(k.others), spread(k.others))
+	sayf(k.out, "%d nurses of ward 4B: %s\n", len(k.members), spread(k.members))
+	sayf(k.out, "%d nurses of ward 2A: %s\n", len(k.others), spread(k.others))
 	return nil
 }
 
@@ -88,7 +90,7 @@ func (k *checkup) raise(ctx context.Context) (event, error) {
 	if err != nil {
 		return alert, fmt.Errorf("%s could not raise an alert on instance %s: %w", sender.name, sender.instance, err)
 	}
-	say(k.out, "%s raises an alert on instance %s\n", sender.name, sender.instance)
+	sayf(k.out, "%s raises an alert on instance %s\n", sender.name, sender.instance)
 	fenced := make(map[backplane.NodeID]bool)
 	for _, c := range k.all() {
 		if fenced[c.node] {
@@ -117,26 +119,26 @@ func (k *checkup) judge(alert event) error {
 		case 1:
 			delivered++
 		case 0:
-			say(k.out, "%s on instance %s did not get it\n", c.name, c.instance)
+			sayf(k.out, "%s on instance %s did not get it\n", c.name, c.instance)
 		default:
 			wrong += n - 1
-			say(k.out, "%s on instance %s got it %d times\n", c.name, c.instance, n)
+			sayf(k.out, "%s on instance %s got it %d times\n", c.name, c.instance, n)
 		}
 		if c.missed > 0 {
-			say(k.out, "%s on instance %s was told that alerts may be missing\n", c.name, c.instance)
+			sayf(k.out, "%s on instance %s was told that alerts may be missing\n", c.name, c.instance)
 		}
 	}
 	for _, c := range k.others {
 		if n := c.alerts[alert.ID]; n > 0 {
 			wrong += n
-			say(k.out, "%s of ward 2A on instance %s got it %d times\n", c.name, c.instance, n)
+			sayf(k.out, "%s of ward 2A on instance %s got it %d times\n", c.name, c.instance, n)
 		}
 	}
 	if wrong > 0 {
-		say(k.out, "delivered %d of %d, and %d copies too many\n", delivered, len(k.members), wrong)
+		sayf(k.out, "delivered %d of %d, and %d copies too many\n", delivered, len(k.members), wrong)
 		return errNotDelivered
 	}
-	say(k.out, "delivered %d of %d\n", delivered, len(k.members))
+	sayf(k.out, "delivered %d of %d\n", delivered, len(k.members))
 	if delivered < len(k.members) {
 		return errNotDelivered
 	}
@@ -174,4 +176,12 @@ func redacted(raw string) string {
 		return "(not a URL)"
 	}
 	return u.Redacted()
+}
+
+// cause takes off what package http says about a request that failed: the URL was named already.
+func cause(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
 }

@@ -19,6 +19,7 @@ type client struct {
 
 	instance string
 	node     backplane.NodeID
+	state    string // of the instance's backplane, as told last
 
 	alerts map[string]int               // copies of each alert
 	missed int                          // how often the client was told that alerts may be missing
@@ -40,12 +41,9 @@ func dialClient(ctx context.Context, base, name, ward string) (*client, error) {
 	}
 	u = u.JoinPath("ws")
 	u.RawQuery = url.Values{"nurse": {name}}.Encode()
-	ws, resp, err := websocket.Dial(ctx, u.String(), nil)
+	ws, _, err := websocket.Dial(ctx, u.String(), nil) //nolint:bodyclose // the library closes it
 	if err != nil {
 		return nil, err
-	}
-	if resp.Body != nil {
-		_ = resp.Body.Close() // nothing is in it
 	}
 	c := &client{name: name, ward: ward, ws: ws, alerts: make(map[string]int), fences: make(map[fence][]backplane.NodeID)}
 	if err = c.enter(ctx); err != nil {
@@ -60,7 +58,7 @@ func (c *client) enter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.instance, c.node = e.Instance, e.Node
+	c.instance, c.node, c.state = e.Instance, e.Node, e.State
 	if err = c.send(ctx, request{Type: typeJoin, Ward: c.ward}); err != nil {
 		return err
 	}
@@ -112,6 +110,8 @@ func (c *client) await(ctx context.Context, kind string) (event, error) {
 			c.alerts[e.ID]++
 		case typeMissed:
 			c.missed++
+		case typeStatus:
+			c.state = e.State
 		case typeFence:
 			c.fences[fence{e.ID, e.Node}] = e.Members
 		case typeError:

@@ -55,7 +55,7 @@ func flags(c *config, connect *string) *flag.FlagSet {
 func usage(w io.Writer) {
 	fs := flags(&config{}, new(string))
 	fs.SetOutput(w)
-	say(w, "wardboard shows what a backplane is for.\n\n")
+	sayf(w, "wardboard shows what a backplane is for.\n\n")
 	fs.PrintDefaults()
 }
 

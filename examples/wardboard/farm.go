@@ -46,9 +46,9 @@ func (f *farm) start(ctx context.Context, c config, log *slog.Logger) error {
 	}
 	if c.instances == 1 {
 		f.about = "one instance, backplane " + seats.name()
-		in, err := f.startInstance(ctx, seats, "", c.listen, "")
-		if err != nil {
-			return err
+		in, startErr := f.startInstance(ctx, seats, "", c.listen, "")
+		if startErr != nil {
+			return startErr
 		}
 		f.url = in.url
 		return nil
@@ -142,7 +142,7 @@ func (f *farm) close(ctx context.Context) error {
 	}
 	closing.Wait()
 	if f.front != nil {
-		f.front.wait() // the sockets that went through a balancer have ended with those of the instances
+		f.front.end() // the sockets that went through a balancer have ended with those of the instances
 	}
 	for _, b := range f.balancers {
 		b.close()

@@ -70,7 +70,7 @@ func (in *instance) serve(l net.Listener) {
 func (in *instance) close(ctx context.Context) error {
 	in.server.stop(ctx)
 	err := in.hub.Close(ctx)
-	in.server.wait()
+	in.server.end()
 	return errors.Join(err, in.node.Close(ctx))
 }
 
@@ -115,7 +115,8 @@ func (in *instance) connect(ctx context.Context, ws *websocket.Conn, nurse strin
 func (in *instance) read(ctx context.Context, ws *websocket.Conn, c *hubkit.Connection) {
 	in.welcome(c)
 	for {
-		// A real server pings clients that are silent (ws.Ping), so that one whose network went away does not stay for hours.
+		// A real server pings clients that are silent, so that one whose network went away does not stay for hours; see
+		// examples/recipes/coderws.
 		kind, data, err := ws.Read(ctx)
 		if err != nil {
 			return

@@ -26,6 +26,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -61,19 +62,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	default:
 		err = serve(ctx, c, stdout, stderr)
 	}
-	var wrong *usageError
+	return status(err, stderr)
+}
+
+// status tells what went wrong, in one line, and returns the exit status.
+func status(err error, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errNotDelivered): // the last line of output says it
 		return exitFailed
-	case errors.As(err, &wrong):
-		say(stderr, "wardboard: %v (-help lists the flags)\n", err)
-		return exitUsage
-	default:
-		say(stderr, "wardboard: %v\n", err)
-		return exitFailed
 	}
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if _, wrong := errors.AsType[*usageError](err); wrong {
+		sayf(stderr, "wardboard: %s (-help lists the flags)\n", text)
+		return exitUsage
+	}
+	sayf(stderr, "wardboard: %s\n", text)
+	return exitFailed
 }
 
 // serve runs the ward board until ctx ends.
@@ -82,12 +88,12 @@ func serve(ctx context.Context, c config, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	say(stdout, "ward board on %s (%s); Ctrl-C ends it\n", f.url, f.about)
+	sayf(stdout, "ward board on %s (%s); Ctrl-C ends it\n", f.url, f.about)
 	<-ctx.Done()
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	return f.close(closing)
 }
 
-// say prints. An output that cannot be written to is no reason to stop.
-func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
+// sayf prints. An output that cannot be written to is no reason to stop.
+func sayf(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }

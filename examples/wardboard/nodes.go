@@ -75,8 +75,7 @@ func (s *seats) name() string {
 
 // reason takes off the "backplane: open: " that the flag's name replaces.
 func reason(err error) error {
-	var e *backplane.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*backplane.Error](err); ok {
 		return e.Err
 	}
 	return err

@@ -21,8 +21,8 @@ import (
 //
 //	welcome   first of all: which instance it is connected to
 //	joined    from now on every alert to the ward arrives
-//	sent      the backplane has taken the alert
-//	alert     an alert
+//	alert     somebody has raised one
+//	sent      the client's own alert has been taken by the backplane
 //	missed    alerts may be missing before this point; a real client now fetches the state of its ward
 //	status    whether the backplane works, when that changes
 //	fence     a fence

@@ -11,12 +11,13 @@ import (
 	"time"
 )
 
-// server is an HTTP server that leaves nothing behind. net/http forgets a handler whose connection became a WebSocket:
-// Shutdown does not wait for it. This one counts them.
+// server is an HTTP server that leaves nothing behind. net/http forgets a connection that became a WebSocket: neither
+// Shutdown nor Close ends it, or waits for its handler. This one remembers.
 type server struct {
-	http     http.Server
-	serving  sync.WaitGroup // the goroutine of Serve
-	handlers sync.WaitGroup // runs of the handler; none is added once stop has returned
+	http        http.Server
+	connections connections
+	serving     sync.WaitGroup // the goroutine of Serve
+	handlers    sync.WaitGroup // runs of the handler; none is added once stop has returned
 }
 
 // listen takes the address. The errors name the flag.
@@ -34,14 +35,14 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 
 // serveOn serves a handler until stop.
 func serveOn(l net.Listener, h http.Handler) *server {
-	s := &server{}
+	s := &server{connections: connections{open: make(map[*connection]struct{})}}
 	s.http.ReadHeaderTimeout = 10 * time.Second
 	s.http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.handlers.Add(1)
 		defer s.handlers.Done()
 		h.ServeHTTP(w, r)
 	})
-	s.serving.Go(func() { _ = s.http.Serve(l) }) // always http.ErrServerClosed: stop is the only end
+	s.serving.Go(func() { _ = s.http.Serve(listener{l, &s.connections}) }) // always http.ErrServerClosed: stop is the only end
 	return s
 }
 
@@ -55,5 +56,60 @@ func (s *server) stop(ctx context.Context) {
 	s.serving.Wait()
 }
 
-// wait returns when the handlers of the WebSockets have ended too: whoever calls it has closed those.
-func (s *server) wait() { s.handlers.Wait() }
+// end closes what is left, and returns when the last handler has. Whoever calls it after stop has said goodbye on
+// the WebSockets; what is left now are clients that did not answer.
+func (s *server) end() {
+	s.connections.closeAll()
+	s.handlers.Wait()
+}
+
+// connections are those that a server has accepted and not closed.
+type connections struct {
+	mu   sync.Mutex
+	open map[*connection]struct{} // guarded by mu
+}
+
+func (c *connections) closeAll() {
+	c.mu.Lock()
+	var left []*connection
+	for one := range c.open {
+		left = append(left, one)
+	}
+	c.mu.Unlock()
+	for _, one := range left {
+		_ = one.Close() // it is to be gone, and is
+	}
+}
+
+// listener enters what it accepts in a list.
+type listener struct {
+	net.Listener
+
+	list *connections
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	one := &connection{Conn: c, list: l.list}
+	l.list.mu.Lock()
+	defer l.list.mu.Unlock()
+	l.list.open[one] = struct{}{}
+	return one, nil
+}
+
+// connection takes itself off the list when it is closed.
+type connection struct {
+	net.Conn
+
+	list *connections
+}
+
+func (c *connection) Close() error {
+	c.list.mu.Lock()
+	delete(c.list.open, c)
+	c.list.mu.Unlock()
+	return c.Conn.Close()
+}
