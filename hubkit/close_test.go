@@ -146,8 +146,8 @@ func TestCloseWhileGapsAreTold(t *testing.T) {
 		go func() { closed <- f.hubs[0].Close(f.t.Context()) }()
 		settle()
 		select {
-		case <-closed:
-			f.t.Error("Close did not wait for the hook")
+		case err := <-closed:
+			f.t.Errorf("Close did not wait for the hook: %v", err)
 		default:
 		}
 		close(release)

@@ -39,7 +39,7 @@ func drain(o *outbox) string {
 
 // fill puts messages given as "payload" or "key=payload".
 func fill(o *outbox, words string) (refused int) {
-	for _, w := range strings.Fields(words) {
+	for w := range strings.FieldsSeq(words) {
 		m := &message{payload: []byte(w)}
 		if key, _, ok := strings.Cut(w, "="); ok {
 			m.key = key
@@ -92,7 +92,7 @@ func TestOutboxPolicies(t *testing.T) {
 // A loss is told at its place: after what waits, before what comes later.
 func TestOutboxTellsLossAtItsPlace(t *testing.T) {
 	o := box(DropNewest, 2, 100)
-	fill(o, "a b lost lost")
+	fill(o, "a b x y")
 	batch := o.take(make([]Delivery, 0, 1))
 	if len(batch) != 1 || batch[0].Lost() {
 		t.Fatalf("the first delivery is %+v", batch)

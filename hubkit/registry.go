@@ -70,7 +70,7 @@ func (r *registry) len() (n int) {
 	return n
 }
 
-var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding) //nolint:gochecknoglobals // a constant
 
 const (
 	idRandom = 10 // bytes of an id that are random: 80 bits, 16 characters

@@ -128,7 +128,7 @@ func decode(b []byte) (parcel, error) {
 		return p, fmt.Errorf("%w: flags %#x", errVersion, flags)
 	}
 	b = b[2:]
-	ok := true
+	var ok bool
 	if flags&flagSend != 0 {
 		if len(b) < len(p.send.origin) {
 			return p, fmt.Errorf("%w: a send's origin ends early", errBroken)

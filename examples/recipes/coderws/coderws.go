@@ -60,7 +60,7 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 		// A server of yours takes the user from its session, and asks whether the user may see the ward.
 		c, err := hub.Connect(ctx, conn{ws}, hubkit.ConnectOptions{User: r.FormValue("user")})
 		if err != nil {
-			_ = ws.Close(websocket.StatusTryAgainLater, "no backplane") //nolint:errcheck // the client may be gone
+			_ = ws.Close(websocket.StatusTryAgainLater, "no backplane") // the client may be gone
 			return
 		}
 		defer c.Disconnect(hubkit.Reason{})
@@ -94,7 +94,7 @@ func ping(ctx context.Context, ws *websocket.Conn) {
 		err := ws.Ping(answer)
 		cancel()
 		if err != nil {
-			_ = ws.CloseNow() //nolint:errcheck // it ends the Read above, which is all that matters
+			_ = ws.CloseNow() // it ends the Read above, which is all that matters
 			return
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 func TestRecipe(t *testing.T) {
 	in := two.New(t, coderws.Handler)
-	ws, _, err := websocket.Dial(t.Context(), in.URL, nil) //nolint:bodyclose // the library closes it
+	ws, _, err := websocket.Dial(t.Context(), in.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestRecipe(t *testing.T) {
 // When the client leaves, nothing stays.
 func TestClientLeaves(t *testing.T) {
 	in := two.New(t, coderws.Handler)
-	ws, _, err := websocket.Dial(t.Context(), in.URL, nil) //nolint:bodyclose // the library closes it
+	ws, _, err := websocket.Dial(t.Context(), in.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestClientLeaves(t *testing.T) {
 // A client that does not read is given up, and Close ends the write it is stuck in.
 func TestClientIsStuck(t *testing.T) {
 	in := two.New(t, coderws.Handler)
-	ws, _, err := websocket.Dial(t.Context(), in.URL, nil) //nolint:bodyclose // the library closes it
+	ws, _, err := websocket.Dial(t.Context(), in.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func (c conn) Write(ctx context.Context, batch []hubkit.Delivery) error {
 func (c conn) Close(reason hubkit.Reason) error {
 	frame := websocket.FormatCloseMessage(reason.CloseCode(), reason.Text)
 	// A client that does not read does not get it; that is no reason to keep the socket.
-	_ = c.ws.WriteControl(websocket.CloseMessage, frame, time.Now().Add(closeTimeout)) //nolint:errcheck // see above
+	_ = c.ws.WriteControl(websocket.CloseMessage, frame, time.Now().Add(closeTimeout))
 	return c.ws.Close()
 }
 
@@ -63,7 +63,7 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 		// A server of yours takes the user from its session, and asks whether the user may see the ward.
 		c, err := hub.Connect(r.Context(), conn{ws}, hubkit.ConnectOptions{User: r.FormValue("user")})
 		if err != nil {
-			_ = conn{ws}.Close(hubkit.Reason{Code: hubkit.ReasonGoingAway}) //nolint:errcheck // the client may be gone
+			_ = conn{ws}.Close(hubkit.Reason{Code: hubkit.ReasonGoingAway}) // the client may be gone
 			return
 		}
 		defer c.Disconnect(hubkit.Reason{})

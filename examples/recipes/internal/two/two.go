@@ -56,8 +56,8 @@ func (in *Instances) open() (*hubkit.Hub, *backplane.Node) {
 	return hub, node
 }
 
-func (in *Instances) stop(close func(context.Context) error) {
-	if err := close(context.Background()); err != nil {
+func (in *Instances) stop(stop func(context.Context) error) {
+	if err := stop(context.Background()); err != nil {
 		in.t.Error(err)
 	}
 }
