@@ -260,6 +260,9 @@ func (l *lane) run() {
 		}
 		l.mu.Lock()
 		rested := l.rested
+		if !l.open { // setLink wakes us: without a link there is nothing to wake up for
+			rested = time.Time{}
+		}
 		l.mu.Unlock()
 		if !rested.IsZero() {
 			timer.Reset(time.Until(rested))
@@ -296,6 +299,7 @@ func (l *lane) flush() bool {
 	l.n.stats.framesSent.Add(uint64(len(frames)))
 
 	var demoted error
+	heard := false // the broker answered for one of them at least
 	l.mu.Lock()
 	for i, p := range parcels {
 		var err error
@@ -305,9 +309,11 @@ func (l *lane) flush() bool {
 		if errors.Is(err, transport.ErrReadOnly) {
 			demoted = err
 		}
+		heard = heard || err == nil || refused(err)
 		l.settle(p, err)
 	}
 	l.mu.Unlock()
+	l.link.mute.Store(!heard)
 	if demoted != nil {
 		l.link.fail(demoted)
 	}

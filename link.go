@@ -25,6 +25,7 @@ type link struct {
 	lastFrame atomic.Int64 // when a frame last came in, in UnixNano
 	lastProbe atomic.Int64 // round trip of the newest probe that came back, in nanoseconds
 	checking  atomic.Bool  // a check is under way
+	mute      atomic.Bool  // the fate of all that was published last is unknown
 
 	wake chan struct{} // interests wait to be reconciled
 	// Set before the goroutines start.
@@ -125,6 +126,7 @@ func (l *link) serve() error {
 	l.mu.Lock()
 	l.up, l.failed, l.err, l.role = true, false, nil, nil
 	l.probed, l.restored = false, false
+	l.mute.Store(false)
 	l.give = give
 	l.unanswered = now // the first probe's subscription is due as well
 	cause := l.giveCause
@@ -245,10 +247,12 @@ func (l *link) sendProbe(now time.Time) {
 		return
 	}
 	if !l.unanswered.IsZero() {
-		// A link on which frames come in is alive, though a probe may wait behind them; but not for ever: what we publish
-		// may go to another server than the one we hear.
-		quiet := min(now.Sub(l.unanswered), now.Sub(time.Unix(0, l.lastFrame.Load())))
-		if waited := now.Sub(l.unanswered); quiet >= l.n.o.ProbeTimeout || waited >= 3*l.n.o.ProbeTimeout {
+		// A link on which frames come in and publishes are answered is alive, though a probe may wait behind many frames;
+		// but not for ever: what we publish may go to another server than the one we hear.
+		waited := now.Sub(l.unanswered)
+		quiet := min(waited, now.Sub(time.Unix(0, l.lastFrame.Load())))
+		limit := l.n.o.ProbeTimeout
+		if quiet >= limit || waited >= limit && l.mute.Load() || waited >= 3*limit {
 			l.mu.Unlock()
 			l.fail(fmt.Errorf("%w: no probe came back for %v", ErrUnavailable, waited.Round(time.Millisecond)))
 			return
