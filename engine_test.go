@@ -180,3 +180,27 @@ func TestAskAllHearsEveryNode(t *testing.T) {
 		}
 	})
 }
+
+// A link that hears the others and says nothing must not be taken for alive because frames come in.
+func TestMuteLinkIsGivenUpThoughOthersAreHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		a, b := open(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
+		ward := backplane.Group("ward:4B")
+		_, _ = listen(t, b, ward)
+		broker.Mute(b.ID())
+		time.Sleep(5 * time.Second)
+		publish(t, a, ward, "still heard")
+		if h := b.Health(); h.State != backplane.Down {
+			t.Errorf("health of the mute node: %v", h.State)
+		}
+		if got := b.Stats().Reconnects; got == 0 {
+			t.Error("the mute link was not given up within 5 s")
+		}
+		broker.Heal(b.ID())
+		time.Sleep(5 * time.Second)
+		if h := b.Health(); h.State != backplane.Up {
+			t.Errorf("health after the heal: %v", h.Causes)
+		}
+	})
+}
