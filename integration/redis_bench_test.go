@@ -14,16 +14,20 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
-// nullSink hears frames and forgets them.
-type nullSink struct{ heard chan struct{} }
+// What the transport itself costs, without an engine, beside go-redis doing the same.
 
-func (s nullSink) Frame(transport.Link, string, []byte)    { s.heard <- struct{}{} }
-func (nullSink) Gap(transport.Link, []string, bool, error) {}
-func (nullSink) Down(transport.Link, error)                {}
+const benchPayload = 256
 
-func benchRig(b *testing.B, url string, sink transport.Sink) transport.Transport {
+// countingSink counts frames.
+type countingSink struct{ heard chan struct{} }
+
+func (s countingSink) Frame(transport.Link, string, []byte)    { s.heard <- struct{}{} }
+func (countingSink) Gap(transport.Link, []string, bool, error) {}
+func (countingSink) Down(transport.Link, error)                {}
+
+func benchTransport(b *testing.B, server *redisserver.Server, sink transport.Sink) transport.Transport {
 	b.Helper()
-	tr, err := redis.URL(url)(transport.Config{Node: "0123456789abcdef", Namespace: "bench", Timeout: 10 * time.Second})
+	tr, err := redis.URL(server.URL())(transport.Config{Node: "0123456789abcdef", Namespace: "bench", Timeout: 10 * time.Second})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -35,15 +39,31 @@ func benchRig(b *testing.B, url string, sink transport.Sink) transport.Transport
 	return tr
 }
 
+// benchClient is go-redis, set as well as can be for this.
+func benchClient(b *testing.B, server *redisserver.Server) *goredis.Client {
+	b.Helper()
+	client := goredis.NewClient(&goredis.Options{Addr: server.Addr, Protocol: 2, MaxRetries: -1, PoolSize: 1, PipelinePoolSize: -1, WriteBufferSize: 64 << 10})
+	b.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func benchFrames(n, channels int) (frames []transport.Frame, names []string) {
+	for i := range n {
+		frames = append(frames, transport.Frame{Channel: fmt.Sprintf("bench:%d", i%channels), Data: make([]byte, benchPayload)})
+		if i < channels {
+			names = append(names, frames[i].Channel)
+		}
+	}
+	return frames, names
+}
+
 func BenchmarkRedisPublish(b *testing.B) {
 	server := redisserver.Start(b, redisserver.Options{})
-	for _, n := range []int{1, 64, 128, 256, 512} {
-		b.Run(fmt.Sprintf("frames=%d", n), func(b *testing.B) {
-			tr := benchRig(b, server.URL(), nullSink{})
-			frames := make([]transport.Frame, n)
-			for i := range frames {
-				frames[i] = transport.Frame{Channel: fmt.Sprintf("bench:%d", i), Data: make([]byte, 256)}
-			}
+	for _, n := range []int{1, 64, 512} {
+		frames, _ := benchFrames(n, n)
+		report := func(b *testing.B) { b.Helper(); b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "frames/s") }
+		b.Run(fmt.Sprintf("frames=%d/transport", n), func(b *testing.B) {
+			tr := benchTransport(b, server, countingSink{})
 			b.ReportAllocs()
 			for b.Loop() {
 				ctx, cancel := context.WithTimeout(b.Context(), time.Second)
@@ -52,22 +72,35 @@ func BenchmarkRedisPublish(b *testing.B) {
 				}
 				cancel()
 			}
-			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "frames/s")
+			report(b)
+		})
+		b.Run(fmt.Sprintf("frames=%d/go-redis", n), func(b *testing.B) {
+			client := benchClient(b, server)
+			pipe := client.Pipeline()
+			b.ReportAllocs()
+			for b.Loop() {
+				ctx, cancel := context.WithTimeout(b.Context(), time.Second)
+				for _, f := range frames {
+					pipe.Publish(ctx, f.Channel, f.Data)
+				}
+				if _, err := pipe.Exec(ctx); err != nil {
+					b.Fatal(err)
+				}
+				cancel()
+			}
+			report(b)
 		})
 	}
 }
 
 func BenchmarkRedisReceive(b *testing.B) {
 	server := redisserver.Start(b, redisserver.Options{})
-	frames := make([]transport.Frame, 512)
-	for i := range frames {
-		frames[i] = transport.Frame{Channel: fmt.Sprintf("bench:%d", i%64), Data: make([]byte, 256)}
-	}
-	channels := make([]string, 64)
-	for i := range channels {
-		channels[i] = frames[i].Channel
-	}
-	publish := func(b *testing.B, tr transport.Transport) (done chan struct{}) {
+	frames, names := benchFrames(512, 64)
+	publish := func(b *testing.B) (done chan struct{}) {
+		b.Helper()
+		tr := benchTransport(b, server, countingSink{})
+		b.ReportAllocs()
+		b.ResetTimer()
 		done = make(chan struct{})
 		go func() {
 			defer close(done)
@@ -80,34 +113,26 @@ func BenchmarkRedisReceive(b *testing.B) {
 		return done
 	}
 	b.Run("transport", func(b *testing.B) {
-		sink := nullSink{make(chan struct{}, 1<<20)}
-		tr := benchRig(b, server.URL(), sink)
-		if errs := tr.Subscribe(b.Context(), transport.OnlyLink, channels); errs != nil {
+		sink := countingSink{make(chan struct{}, 1<<20)}
+		if errs := benchTransport(b, server, sink).Subscribe(b.Context(), transport.OnlyLink, names); errs != nil {
 			b.Fatal(errs)
 		}
-		b.ReportAllocs()
-		b.ResetTimer()
-		done := publish(b, tr)
+		done := publish(b)
 		for range b.N {
 			<-sink.heard
 		}
 		<-done
 	})
-	b.Run("PubSub", func(b *testing.B) {
-		tr := benchRig(b, server.URL(), nullSink{})
-		client := goredis.NewClient(&goredis.Options{Addr: server.Addr, Protocol: 2})
-		defer client.Close()
-		ps := client.Subscribe(b.Context(), channels...)
-		for range channels {
-			if _, err := ps.Receive(b.Context()); err != nil {
+	b.Run("go-redis", func(b *testing.B) {
+		pubsub := benchClient(b, server).Subscribe(b.Context(), names...)
+		for range names {
+			if _, err := pubsub.Receive(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 		}
-		b.ReportAllocs()
-		b.ResetTimer()
-		done := publish(b, tr)
+		done := publish(b)
 		for range b.N {
-			if _, err := ps.ReceiveMessage(b.Context()); err != nil {
+			if _, err := pubsub.ReceiveMessage(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -115,60 +140,58 @@ func BenchmarkRedisReceive(b *testing.B) {
 	})
 }
 
-func BenchmarkRedisSubscribe(b *testing.B) {
+func BenchmarkRedisSubscribe100k(b *testing.B) {
 	server := redisserver.Start(b, redisserver.Options{})
-	channels := make([]string, 100_000)
-	for i := range channels {
-		channels[i] = fmt.Sprintf("bench:g:ward-%d", i)
+	names := make([]string, 100_000)
+	for i := range names {
+		names[i] = fmt.Sprintf("bench:g:ward-%d", i)
 	}
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc + m.StackInuse
+	report := func(b *testing.B, before uint64) {
+		b.Helper()
+		b.ReportMetric((float64(liveBytes())-float64(before))/float64(len(names)), "B/channel")
 	}
 	b.Run("transport", func(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
-			tr := benchRig(b, server.URL(), nullSink{})
-			before := heap()
+			tr := benchTransport(b, server, countingSink{})
+			before := liveBytes()
 			b.StartTimer()
-			if errs := tr.Subscribe(b.Context(), transport.OnlyLink, channels); errs != nil {
+			if errs := tr.Subscribe(b.Context(), transport.OnlyLink, names); errs != nil {
 				b.Fatal(errs)
 			}
 			b.StopTimer()
-			b.ReportMetric(float64(int64(heap()-before))/float64(len(channels)), "B/channel")
+			report(b, before)
 			_ = tr.Close()
 			b.StartTimer()
 		}
 	})
-	b.Run("PubSub", func(b *testing.B) {
+	b.Run("go-redis", func(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
-			client := goredis.NewClient(&goredis.Options{Addr: server.Addr, Protocol: 2})
-			ps := client.Subscribe(b.Context())
-			before := heap()
+			pubsub := benchClient(b, server).Subscribe(b.Context())
+			before := liveBytes()
 			b.StartTimer()
 			go func() {
-				for rest := channels; len(rest) > 0; rest = rest[min(512, len(rest)):] {
-					_ = ps.Subscribe(b.Context(), rest[:min(512, len(rest))]...)
+				for rest := names; len(rest) > 0; rest = rest[min(512, len(rest)):] {
+					_ = pubsub.Subscribe(b.Context(), rest[:min(512, len(rest))]...)
 				}
 			}()
-			for range channels {
-				if _, err := ps.Receive(b.Context()); err != nil {
+			for range names {
+				if _, err := pubsub.Receive(b.Context()); err != nil {
 					b.Fatal(err)
 				}
 			}
 			b.StopTimer()
-			b.ReportMetric(float64(int64(heap()-before))/float64(len(channels)), "B/channel")
-			_ = ps.Close()
-			_ = client.Close()
+			report(b, before)
+			_ = pubsub.Close()
 			b.StartTimer()
 		}
 	})
-	b.Run("bare", func(b *testing.B) {
-		for b.Loop() {
-			bareSubscribe2(b, server.Addr, channels)
-		}
-	})
+}
+
+func liveBytes() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
 }

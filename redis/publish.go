@@ -53,7 +53,10 @@ func (p *publisher) close() {
 	}
 }
 
-// publish sends frames, all at once, and reads the server's word on each.
+// pipelined is how many frames are sent before the first answer is read: a batch of the engine.
+const pipelined = 512
+
+// publish sends frames and reads the server's word on each.
 func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []error {
 	s, err := p.enter(ctx)
 	if err != nil {
@@ -61,47 +64,51 @@ func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []err
 	}
 	defer p.leave()
 	before := s.sock.wire.sent.Load()
-	var errs []error
-	answered := 0
+	outcomes := &outcomes{n: len(frames)}
 	err = p.run(ctx, s, func() error {
-		if failed := p.write(s, frames); failed != nil {
-			return failed
-		}
-		for ; answered < len(frames); answered++ {
-			failed := p.r.count()
-			if failed == nil {
-				continue // the number of receivers proves nothing
+		for outcomes.known < len(frames) {
+			batch := frames[outcomes.known:]
+			batch = batch[:min(len(batch), pipelined)]
+			if err := p.write(s, batch); err != nil {
+				return err
 			}
-			reply, ok := errors.AsType[refused](failed)
-			if !ok {
-				return failed
+			if err := p.read(len(batch), outcomes); err != nil {
+				return err
 			}
-			if errs == nil {
-				errs = make([]error, len(frames))
-			}
-			errs[answered] = refusal(string(reply))
 		}
 		return nil
 	})
-	if answered == len(frames) {
-		return errs
-	}
-	if errs == nil {
-		errs = make([]error, len(frames))
-	}
-	sent := s.sock.wire.sent.Load() - before
-	begin := int64(0) // of a frame among the bytes of all
-	for i, f := range frames {
-		switch {
-		case i < answered:
-		case begin >= sent: // TLS makes more bytes, not fewer
-			errs[i] = unavailable(err, "it was not sent")
-		default:
-			errs[i] = uncertain(err)
+	if outcomes.known < len(frames) {
+		sent := s.sock.wire.sent.Load() - before
+		begin := int64(0) // of a frame among the bytes of all
+		for i, f := range frames {
+			switch {
+			case i < outcomes.known:
+			case begin >= sent: // TLS makes more bytes, not fewer
+				outcomes.add(unavailable(err, "it was not sent"))
+			default:
+				outcomes.add(uncertain(err))
+			}
+			begin += encodedSize(f)
 		}
-		begin += encodedSize(f)
 	}
-	return errs
+	return outcomes.errs
+}
+
+// outcomes are those of the frames of one call, in order.
+type outcomes struct {
+	n, known int     // of all frames, of those whose fate is known
+	errs     []error // nil as long as all were taken
+}
+
+func (o *outcomes) add(err error) {
+	if err != nil {
+		if o.errs == nil {
+			o.errs = make([]error, o.n)
+		}
+		o.errs[o.known] = err
+	}
+	o.known++
 }
 
 // write sends the frames as PUBLISH commands.
@@ -117,6 +124,22 @@ func (p *publisher) write(s *session, frames []transport.Frame) error {
 		_, _ = p.w.WriteString(lineEnd)
 	}
 	return p.w.Flush()
+}
+
+// read reads the answers to n commands.
+func (p *publisher) read(n int, outcomes *outcomes) error {
+	for range n {
+		err := p.r.count() // the number of receivers proves nothing
+		if err != nil {
+			reply, ok := errors.AsType[refused](err)
+			if !ok {
+				return err
+			}
+			err = refusal(string(reply))
+		}
+		outcomes.add(err)
+	}
+	return nil
 }
 
 const publishHead = "*3\r\n$7\r\nPUBLISH\r\n"

@@ -2,10 +2,12 @@ package redis
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -50,8 +52,9 @@ func (b *bus) open(ctx context.Context, addr, purpose string) (*session, error) 
 		err = context.Cause(ctx)
 	}
 	if err != nil {
+		err = s.explain(ctx, err)
 		s.close()
-		return nil, s.explain(ctx, err)
+		return nil, err
 	}
 	sock.greeting = nil
 	return s, nil
@@ -135,14 +138,13 @@ func (s *session) introduce(ctx context.Context, name string) error {
 
 // explain makes the error for a failed introduction.
 func (s *session) explain(ctx context.Context, err error) error {
-	var ours *failure
-	var reply goredis.Error
-	first := string(s.sock.greeting)
-	switch {
-	case errors.As(err, &ours):
+	if ours, ok := errors.AsType[*failure](err); ok {
 		return ours
-	case errors.As(err, &reply):
+	}
+	if reply, ok := errors.AsType[goredis.Error](err); ok {
 		return refusal(reply.Error())
+	}
+	switch first := string(s.sock.greeting); {
 	case strings.HasPrefix(first, "\x15\x03"), strings.HasPrefix(first, "\x16\x03"):
 		return denied(nil, "the server speaks TLS on this port; write rediss:// instead of redis://, or the port without TLS")
 	case strings.HasPrefix(first, "HTTP/"):
@@ -150,19 +152,35 @@ func (s *session) explain(ctx context.Context, err error) error {
 	case first == "-DENIED":
 		return denied(nil, "the server is in protected mode: it lets nobody in from other machines before a password is set")
 	}
-	if explained := explainTLS(err); explained != nil { // TLS 1.3 tells only now that our certificate is refused
-		return explained
-	}
 	if ended := context.Cause(ctx); ended != nil {
-		err = ended
+		return unavailable(ended, "the server at "+s.addr+" did not answer in time")
 	}
-	return unavailable(err, "the server at "+s.addr+" did not let us in")
+	hint := " (if it is a port for TLS, write rediss:// instead of redis://)"
+	if secured, ok := s.sock.Conn.(*tls.Conn); ok {
+		// In TLS 1.3 a server refuses our certificate after the handshake, and we may have been writing meanwhile.
+		if farewell := lastWord(secured); farewell != nil {
+			return farewell
+		}
+		hint = " (if it demands a certificate, set CertFile and KeyFile)"
+	}
+	return unavailable(err, "the server at "+s.addr+" closed the connection instead of letting us in"+hint)
 }
+
+// lastWord reads what a server that closed the connection may have said before, and explains it; nil if it is nothing.
+func lastWord(conn *tls.Conn) error {
+	if err := conn.SetReadDeadline(time.Now().Add(lastWordTimeout)); err != nil {
+		return nil
+	}
+	_, err := conn.Read(make([]byte, 1))
+	return explainTLS(err)
+}
+
+const lastWordTimeout = 100 * time.Millisecond // it has come already, or never will
 
 // close gives the connection up at once. It may be called concurrently with everything, and more than once.
 func (s *session) close() {
 	s.sock.abort()
-	_ = s.client.Close() // closes the socket, which is closed
+	_ = s.client.Close()
 }
 
 // socket is a connection that we dialed. One goroutine at a time writes, and one reads.
@@ -182,11 +200,9 @@ func (s *socket) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is abort for go-redis.
-func (s *socket) Close() error {
-	s.abort()
-	return nil
-}
+// Close does nothing: go-redis calls it when it has seen an error, and what the server said last is still to be read. It
+// is the session that aborts its socket.
+func (*socket) Close() error { return nil }
 
 // abort closes the connection at once, without the farewell of TLS, which could wait for a frozen server.
 func (s *socket) abort() {

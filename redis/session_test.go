@@ -50,7 +50,7 @@ func TestLoginRefused(t *testing.T) {
 		"HTTP port": {func(f *fake) {
 			f.greets(func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")); _ = c.Close() })
 		}, "denied", "HTTP"},
-		"closed at once":  {func(f *fake) { f.greets(func(c net.Conn) { _ = c.Close() }) }, "unavailable", "did not let us in"},
+		"closed at once":  {func(f *fake) { f.greets(func(c net.Conn) { _ = c.Close() }) }, "unavailable", "rediss://"},
 		"loading":         {func(f *fake) { refuse(f, "ROLE", "-LOADING Redis is loading the dataset in memory") }, "unavailable", "LOADING"},
 		"replica":         {func(f *fake) { f.says("ROLE", "*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:0\r\n") }, "read-only", "replica"},
 		"sentinel":        {func(f *fake) { f.says("ROLE", "*2\r\n$8\r\nsentinel\r\n*0\r\n") }, "read-only", "Sentinel"},

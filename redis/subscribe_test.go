@@ -226,9 +226,7 @@ func TestTornMessage(t *testing.T) {
 			return ""
 		})
 		n := connect(t, to(f))
-		if errs := n.Subscribe(t.Context(), transport.OnlyLink, []string{"ward:a"}); errs != nil {
-			t.Fatal(errors.Join(errs...))
-		}
+		n.Subscribe(t.Context(), transport.OnlyLink, []string{"ward:a"}) // the end of the link may overtake its outcome
 		n.sink.await(t, "frame ward:a hello", "down")
 		if err := n.sink.cause(); class(t, err) != "unavailable" || !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut at %d: %v", cut, err)

@@ -63,7 +63,7 @@ func (f *tlsFiles) secure(ctx context.Context, conn net.Conn, addr string) (*tls
 		if explained := explainTLS(err); explained != nil {
 			return nil, explained
 		}
-		return nil, unavailable(err, "TLS handshake with "+addr)
+		return nil, unavailable(err, "no TLS with "+addr+" (if it is a port without TLS, write redis:// instead of rediss://)")
 	}
 	return secured, nil
 }

@@ -39,6 +39,16 @@ func (s *Server) makeCertificates() error {
 	return ca.issue("client", s.CertFile, s.KeyFile)
 }
 
+// Authority is what CAFile holds, for a tls.Config.
+func (s *Server) Authority() *x509.CertPool {
+	s.t.Helper()
+	pool := x509.NewCertPool()
+	if certs, err := os.ReadFile(s.CAFile); err != nil || !pool.AppendCertsFromPEM(certs) {
+		s.t.Fatalf("redisserver: authority: %v", err)
+	}
+	return pool
+}
+
 func newAuthority(certFile string) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -74,7 +84,7 @@ func (a *authority) issue(name, certFile, keyFile string) error {
 	if err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}
-	if err := writePEM(certFile, "CERTIFICATE", der); err != nil {
+	if err = writePEM(certFile, "CERTIFICATE", der); err != nil {
 		return err
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)

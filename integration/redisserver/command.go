@@ -36,7 +36,6 @@ func (s *Server) try(patience time.Duration, args ...string) (any, error) {
 func (s *Server) dial(patience time.Duration) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: patience}
 	if !s.opts.TLS {
-		//nolint:noctx // bounded by patience
 		return dialer.Dial("tcp", s.Addr)
 	}
 	authority, err := os.ReadFile(s.CAFile)
