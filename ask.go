@@ -1,11 +1,13 @@
 package backplane
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,10 +20,12 @@ const (
 
 	// servedMost is how many questions a node answers at once; more are refused at once, so that the asker knows.
 	servedMost = 256
-	// longestQuestion bounds how long an answering function may run where the asker has no deadline.
+	// longestQuestion bounds how long an answering function may run, and how long an asker without a deadline waits.
 	longestQuestion = time.Minute
 	// maxService is the longest name of a service, and of an error's text, in bytes.
 	maxService = 256
+	// heardMost is how many questions are remembered, twice, so that one that comes again is not answered again.
+	heardMost = 1024
 )
 
 // What an answer says.
@@ -37,6 +41,11 @@ type errRemote string
 
 func (e errRemote) Error() string { return string(e) }
 
+// errorText is the text of an error as it travels.
+func errorText[T string | []byte](text T) string {
+	return strings.ToValidUTF8(string(text[:min(len(text), maxService)]), "")
+}
+
 // questionTable holds the questions under way and the functions that answer.
 type questionTable struct {
 	mu      sync.Mutex // guards what follows
@@ -44,6 +53,14 @@ type questionTable struct {
 	open    map[uint64]*question
 	answers map[string]*AnswerFunc
 	serving int
+	closed  bool
+	heard   [2]map[questionID]struct{} // questions heard lately; the second is the older half
+}
+
+// questionID names a question among those of all nodes.
+type questionID struct {
+	from wire.Publisher
+	id   uint64
 }
 
 // question is one Ask or AskAll that waits.
@@ -56,6 +73,28 @@ type question struct {
 func (t *questionTable) init() {
 	t.open = map[uint64]*question{}
 	t.answers = map[string]*AnswerFunc{}
+	t.heard[0] = map[questionID]struct{}{}
+}
+
+// close lets no answering function start any more.
+func (t *questionTable) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+}
+
+// repeated reports whether a question was heard before: one of unknown fate is sent again. mu is held.
+func (t *questionTable) repeated(q questionID) bool {
+	for _, heard := range t.heard {
+		if _, ok := heard[q]; ok {
+			return true
+		}
+	}
+	if len(t.heard[0]) >= heardMost {
+		t.heard[1], t.heard[0] = t.heard[0], make(map[questionID]struct{}, heardMost)
+	}
+	t.heard[0][q] = struct{}{}
+	return false
 }
 
 // Answer registers the function that answers questions for a service on this node, until stop is called. Each question
@@ -76,49 +115,113 @@ func (n *Node) Answer(service string, f AnswerFunc) (stop func()) {
 }
 
 // Ask sends a request to one node and returns its answer. It ends with ErrUnavailable when the node is not a member, has
-// left, or is declared dead, and when ctx ends. An error that the answering function returned comes back as text.
+// left, or is declared dead, and when ctx ends; without a deadline, after a minute. An error that the answering function
+// returned comes back as text.
 func (n *Node) Ask(ctx context.Context, node NodeID, service string, request []byte) ([]byte, error) {
-	if err := n.checkQuestion(ctx, service, request); err != nil {
-		return nil, n.error("ask", Address{}, err)
-	}
-	if node == n.id {
-		a := n.serve(ctx, n.id, service, request)
-		if a.Err != nil {
-			return nil, n.error("ask", Address{}, a.Err)
-		}
-		return a.Payload, nil
-	}
-	p, ok := n.members.find(node)
-	if !ok {
-		return nil, n.error("ask", Address{}, fmt.Errorf("%w: node %s is not a member", ErrUnavailable, node))
-	}
-	answers, err := n.ask(ctx, inboxAddress(node), []wire.Publisher{p}, service, request)
+	answer, err := n.askOne(ctx, node, service, request)
 	if err == nil {
-		err = answers[0].Err
+		err = answer.Err
 	}
 	if err != nil {
 		return nil, n.error("ask", Address{}, err)
 	}
-	return answers[0].Payload, nil
+	return answer.Payload, nil
+}
+
+func (n *Node) askOne(ctx context.Context, node NodeID, service string, request []byte) (Answer, error) {
+	if err := n.checkQuestion(ctx, service, request); err != nil {
+		return Answer{}, err
+	}
+	ctx, cancel := questionContext(ctx)
+	defer cancel()
+	n.stats.questionsAsked.Add(1)
+	if node == n.id {
+		return n.ownAnswer(ctx, n.askSelf(ctx, service, request))
+	}
+	p, ok := n.members.find(node)
+	if !ok {
+		return Answer{}, fmt.Errorf("%w: node %s is not a member", ErrUnavailable, node)
+	}
+	answers, err := n.askOthers(ctx, inboxAddress(node), []wire.Publisher{p}, service, request)
+	if err != nil {
+		return Answer{}, err
+	}
+	return answers[0], nil
 }
 
 // AskAll asks every member, this node included, and returns one answer for each, sorted by node. The error is not nil
-// only if the question could not be sent; a node that left, died, or did not answer before ctx ended has an Answer
-// whose Err wraps ErrUnavailable.
+// only if the question could not be sent or this node was closed; a node that left, died, or did not answer before ctx
+// ended (without a deadline, within a minute) has an Answer whose Err wraps ErrUnavailable.
 func (n *Node) AskAll(ctx context.Context, service string, request []byte) ([]Answer, error) {
-	if err := n.checkQuestion(ctx, service, request); err != nil {
+	answers, err := n.askAll(ctx, service, request)
+	if err != nil {
 		return nil, n.error("ask", Address{}, err)
 	}
+	return answers, nil
+}
+
+func (n *Node) askAll(ctx context.Context, service string, request []byte) ([]Answer, error) {
+	if err := n.checkQuestion(ctx, service, request); err != nil {
+		return nil, err
+	}
+	ctx, cancel := questionContext(ctx)
+	defer cancel()
+	n.stats.questionsAsked.Add(1)
+	mine := n.askSelf(ctx, service, request)
 	var answers []Answer
 	if others := n.members.others(); len(others) > 0 {
 		var err error
-		if answers, err = n.ask(ctx, membersAddress, others, service, request); err != nil {
-			return nil, n.error("ask", Address{}, err)
+		if answers, err = n.askOthers(ctx, membersAddress, others, service, request); err != nil {
+			return nil, err
 		}
 	}
-	answers = append(answers, n.serve(ctx, n.id, service, request))
+	own, err := n.ownAnswer(ctx, mine)
+	if err != nil {
+		return nil, err
+	}
+	answers = append(answers, own)
 	slices.SortFunc(answers, func(a, b Answer) int { return cmp.Compare(a.Node, b.Node) })
 	return answers, nil
+}
+
+// questionContext bounds a question that has no deadline.
+func questionContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, longestQuestion)
+}
+
+// questionTime is how long the one who is asked may take.
+func questionTime(ctx context.Context) time.Duration {
+	deadline, _ := ctx.Deadline()
+	return min(time.Until(deadline), longestQuestion)
+}
+
+// askSelf has this node's own function answer, on a goroutine of its own like any other question.
+func (n *Node) askSelf(ctx context.Context, service string, request []byte) <-chan Answer {
+	c := make(chan Answer, 1)
+	request = bytes.Clone(request) // the function may still run when the asker has given up
+	if err := n.serve(n.id, service, request, questionTime(ctx), func(_ context.Context, a Answer) { c <- a }); err != nil {
+		c <- Answer{Node: n.id, Err: err}
+	}
+	return c
+}
+
+// ownAnswer waits for the answer of this node itself.
+func (n *Node) ownAnswer(ctx context.Context, c <-chan Answer) (Answer, error) {
+	select {
+	case a := <-c:
+		return a, nil
+	case <-ctx.Done():
+		return Answer{Node: n.id, Err: noAnswer(ctx)}, nil
+	case <-n.ctx.Done():
+		return Answer{}, ErrClosed
+	}
+}
+
+func noAnswer(ctx context.Context) error {
+	return fmt.Errorf("%w: no answer: %w", ErrUnavailable, context.Cause(ctx))
 }
 
 func (n *Node) checkQuestion(ctx context.Context, service string, request []byte) error {
@@ -135,8 +238,8 @@ func (n *Node) checkQuestion(ctx context.Context, service string, request []byte
 	return nil
 }
 
-// ask sends a question and collects the answers of the given nodes.
-func (n *Node) ask(ctx context.Context, to Address, of []wire.Publisher, service string, request []byte) ([]Answer, error) {
+// askOthers sends a question and collects the answers of the given nodes.
+func (n *Node) askOthers(ctx context.Context, to Address, of []wire.Publisher, service string, request []byte) ([]Answer, error) {
 	t := &n.questions
 	q := &question{waits: make(map[wire.Publisher]bool, len(of)), done: make(chan struct{})}
 	for _, p := range of {
@@ -152,15 +255,15 @@ func (n *Node) ask(ctx context.Context, to Address, of []wire.Publisher, service
 		delete(t.open, id)
 		t.mu.Unlock()
 	}()
-	n.stats.questionsAsked.Add(1)
-
-	left := longestQuestion
-	if deadline, ok := ctx.Deadline(); ok {
-		left = time.Until(deadline)
+	for _, p := range of { // who went before the question was noted is not told about any more
+		if !n.members.has(p) {
+			t.memberGone(p, fmt.Errorf("%w: node %s is gone", ErrUnavailable, nodeID(p)))
+		}
 	}
+
 	body := append(make([]byte, 0, len(request)+len(service)+24), questionVersion)
 	body = appendUint64(body, id)
-	body = appendUint64(body, uint64(max(left/time.Millisecond, 1))) //nolint:gosec // positive
+	body = appendUint64(body, uint64(max(questionTime(ctx)/time.Millisecond, 1))) //nolint:gosec // positive
 	body = appendBytes(body, service)
 	body = append(body, request...)
 	c := n.newCall(ctx, 1)
@@ -172,15 +275,12 @@ func (n *Node) ask(ctx context.Context, to Address, of []wire.Publisher, service
 	case <-q.done:
 	case <-ctx.Done():
 	case <-n.ctx.Done():
+		return nil, ErrClosed
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for p := range q.waits {
-		err := fmt.Errorf("%w: no answer in time", ErrUnavailable)
-		if ctx.Err() != nil {
-			err = fmt.Errorf("%w: no answer: %w", ErrUnavailable, context.Cause(ctx))
-		}
-		q.answers = append(q.answers, Answer{Node: nodeID(p), Err: err})
+		q.answers = append(q.answers, Answer{Node: nodeID(p), Err: noAnswer(ctx)})
 	}
 	clear(q.waits)
 	return q.answers, nil
@@ -230,16 +330,34 @@ func (n *Node) questionHeard(p wire.Publisher, body []byte) error {
 	limit := min(time.Duration(min(ms, 1<<40))*time.Millisecond, longestQuestion) //nolint:gosec // bounded
 	t := &n.questions
 	t.mu.Lock()
-	busy := t.serving >= servedMost
-	if !busy {
-		t.serving++
-	}
+	repeated := t.repeated(questionID{p, id})
 	t.mu.Unlock()
-	if busy {
-		n.sendOwn(inboxAddress(nodeID(p)), wire.Answer, answerBody(id, answerBusy, nil))
+	if repeated {
 		return nil
 	}
-	n.work.Go(func() {
+	err = n.serve(nodeID(p), string(service), request, limit, func(ctx context.Context, a Answer) { n.sendAnswer(ctx, p, id, a) })
+	if errors.Is(err, errBusy) {
+		n.sendOwn(inboxAddress(nodeID(p)), wire.Answer, answerBody(id, answerBusy, nil))
+	}
+	return nil // a node that closes says goodbye to the asker
+}
+
+var errBusy = fmt.Errorf("%w: too many questions at once", ErrUnavailable)
+
+// serve runs the function that answers a service here, on a goroutine of its own, and then done.
+func (n *Node) serve(from NodeID, service string, request []byte, limit time.Duration, done func(context.Context, Answer)) error {
+	t := &n.questions
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.closed:
+		return ErrClosed
+	case t.serving >= servedMost:
+		return errBusy
+	}
+	t.serving++
+	f := t.answers[service]
+	n.running.Go(func() {
 		defer func() {
 			t.mu.Lock()
 			t.serving--
@@ -247,38 +365,34 @@ func (n *Node) questionHeard(p wire.Publisher, body []byte) error {
 		}()
 		ctx, cancel := context.WithTimeout(n.handlers, limit)
 		defer cancel()
-		a := n.serve(ctx, nodeID(p), string(service), request)
+		a := Answer{Node: n.id}
+		if f == nil {
+			a.Err = fmt.Errorf("%w: nobody answers %q on node %s", ErrUnsupported, service, n.id)
+		} else {
+			a.Payload, a.Err = (*f)(ctx, from, request)
+		}
 		n.stats.questionsServed.Add(1)
-		status, payload := byte(answerOK), a.Payload
-		switch {
-		case errors.Is(a.Err, ErrUnsupported):
-			status, payload = answerUnsupported, nil
-		case a.Err != nil:
-			text := a.Err.Error()
-			status, payload = answerError, []byte(text[:min(len(text), maxService)])
-		case len(payload) > n.o.MaxPayload:
-			status, payload = answerError, []byte("the answer is larger than MaxPayload")
-		}
-		c := n.newCall(ctx, 1)
-		c.one = item{call: c, payload: answerBody(id, status, payload), typ: wire.Answer}
-		if err := c.run(n, inboxAddress(nodeID(p)), &c.one); err != nil {
-			n.log.Warn("an answer could not be sent", "node", string(nodeID(p)), "err", err)
-		}
+		done(ctx, a)
 	})
 	return nil
 }
 
-// serve runs the function that answers a service here.
-func (n *Node) serve(ctx context.Context, from NodeID, service string, request []byte) Answer {
-	t := &n.questions
-	t.mu.Lock()
-	f := t.answers[service]
-	t.mu.Unlock()
-	if f == nil {
-		return Answer{Node: n.id, Err: fmt.Errorf("%w: nobody answers %q on node %s", ErrUnsupported, service, n.id)}
+// sendAnswer sends an answer to who asked.
+func (n *Node) sendAnswer(ctx context.Context, to wire.Publisher, id uint64, a Answer) {
+	status, payload := byte(answerOK), a.Payload
+	switch {
+	case errors.Is(a.Err, ErrUnsupported):
+		status, payload = answerUnsupported, nil
+	case a.Err != nil:
+		status, payload = answerError, []byte(errorText(a.Err.Error()))
+	case len(payload) > n.o.MaxPayload:
+		status, payload = answerError, []byte("the answer is larger than MaxPayload")
 	}
-	payload, err := (*f)(ctx, from, request)
-	return Answer{Node: n.id, Payload: payload, Err: err}
+	c := n.newCall(ctx, 1)
+	c.one = item{call: c, payload: answerBody(id, status, payload), typ: wire.Answer}
+	if err := c.run(n, inboxAddress(nodeID(to)), &c.one); err != nil && !n.closed() {
+		n.log.Warn("an answer could not be sent", "node", string(nodeID(to)), "err", err)
+	}
 }
 
 func answerBody(id uint64, status byte, payload []byte) []byte {
@@ -307,7 +421,7 @@ func (n *Node) answerHeard(p wire.Publisher, body []byte) error {
 	case answerBusy:
 		a.Err = fmt.Errorf("%w: node %s answers too many questions at once", ErrUnavailable, node)
 	default:
-		a.Err = errRemote(rest[1:])
+		a.Err = errRemote(errorText(rest[1:]))
 	}
 	t := &n.questions
 	t.mu.Lock()

@@ -4,63 +4,76 @@ import (
 	"context"
 )
 
-// Close implements [Backplane].
+// Close implements [Backplane]. It first finishes what was accepted, then ends the contexts of handlers and of answering
+// functions and waits for them, then tells its last numbers and says goodbye. Called with a context that derives from a
+// handler's it does not wait for handlers.
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
 	first := !n.closing
 	n.closing = true
 	n.mu.Unlock()
-	if first {
-		n.ending.Store(true)
-		go n.shutDown(ctx)
-	} else if n.insideHandler(ctx) {
+	inside := n.insideHandler(ctx)
+	if !first {
+		if !inside {
+			select {
+			case <-n.gone:
+			case <-ctx.Done():
+			}
+		}
 		return nil
 	}
+	n.ending.Store(true)
+	if inside { // Close itself ends the context of the handler, and must not be ended by that
+		deadline, ok := ctx.Deadline()
+		ctx = context.WithoutCancel(ctx)
+		if ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, deadline)
+			defer cancel()
+		}
+	}
+	go n.shutDown(ctx, inside)
 	select {
 	case <-n.gone:
 		return nil
 	case <-ctx.Done():
-		if !first {
-			return nil
-		}
 		n.cancel(ErrClosed) // what still waits for the broker ends now
 		return n.error("close", Address{}, context.Cause(ctx))
 	}
 }
 
 // shutDown is the work of the first Close, on a goroutine of its own so that Close can return when its context ends.
-func (n *Node) shutDown(ctx context.Context) {
+func (n *Node) shutDown(ctx context.Context, inside bool) {
 	defer close(n.gone)
-	inside := n.insideHandler(ctx)
-
-	// End the subscriptions: no handler starts from here on.
-	subs := n.interests.subscriptions()
-	for _, s := range subs {
-		s.end()
+	// No handler starts from here on.
+	for _, s := range n.interests.close() {
+		if s.end() {
+			n.stats.subscriptions.Add(-1)
+		}
 	}
-	if !inside {
-		for _, s := range subs {
-			if s.wait(ctx) != nil {
-				break
+	n.questions.close()
+
+	links := n.allLinks()
+	drain := func() bool {
+		for _, l := range links {
+			if l.lane.drain(ctx) != nil {
+				return false
 			}
 		}
+		return true
 	}
-	// Finish what was accepted, close the epochs, say goodbye.
-	links := n.allLinks()
-	for _, l := range links {
-		if l.lane.drain(ctx) != nil {
-			break
-		}
+	finished := drain()
+	n.stopHandlers(ErrClosed)
+	if !inside {
+		n.waitForHandlers(ctx)
 	}
-	if n.ctx.Err() == nil && ctx.Err() == nil {
+	if finished && n.ctx.Err() == nil {
 		for _, l := range links {
 			l.lane.markAll()
 		}
-		n.sendHeartbeat(flagGoodbye)
-		for _, l := range links {
-			if l.lane.drain(ctx) != nil {
-				break
-			}
+		if drain() { // the goodbye is believed to be the last word: it must not overtake the marks
+			n.sendHeartbeat(flagGoodbye)
+			drain()
 		}
 	}
 	n.cancel(ErrClosed)
@@ -68,5 +81,18 @@ func (n *Node) shutDown(ctx context.Context) {
 		n.log.Warn("closing the transport", "err", err)
 	}
 	n.work.Wait()
-	n.health.end()
+	n.health.end(ctx)
+}
+
+// waitForHandlers waits until no handler and no answering function runs. None starts meanwhile.
+func (n *Node) waitForHandlers(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		n.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }

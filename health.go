@@ -1,6 +1,7 @@
 package backplane
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -15,15 +16,13 @@ type healthWatch struct {
 	now      Health
 	watchers []*watcher
 	ended    bool
-	telling  bool          // tell's goroutine runs
-	idle     chan struct{} // closed when tell's goroutine has ended
+	telling  chan struct{} // closed when tell's goroutine has ended; nil if none runs
 }
 
 // watcher is one function registered by OnHealth.
 type watcher struct {
-	f       func(Health)
-	told    State // 0: nothing yet
-	stopped bool
+	f    func(Health)
+	told State // 0: nothing yet
 }
 
 func (w *healthWatch) init(n *Node) {
@@ -44,7 +43,7 @@ func (n *Node) Health() Health {
 
 // OnHealth calls f with the state at registration and then with every change of state, once each and in order, from one
 // goroutine of the node, until stop is called. While f runs, later changes wait, merged into the newest. f may call
-// anything of the node; Close waits for it until its context ends.
+// anything of the node but Close, which waits for f until its context ends. The last change it is told is the Down of Close.
 func (n *Node) OnHealth(f func(Health)) (stop func()) {
 	w := &n.health
 	w.mu.Lock()
@@ -55,7 +54,6 @@ func (n *Node) OnHealth(f func(Health)) (stop func()) {
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		one.stopped = true
 		w.watchers = slices.DeleteFunc(w.watchers, func(o *watcher) bool { return o == one })
 	}
 }
@@ -84,21 +82,29 @@ func (w *healthWatch) look() {
 	}
 }
 
-// end makes the state Down for good, tells it, and waits for the telling.
-func (w *healthWatch) end() {
+// end makes the state Down for good, tells it, and waits for the telling until ctx ends.
+func (w *healthWatch) end(ctx context.Context) {
 	w.mu.Lock()
 	w.ended = true
 	w.now = Health{State: Down, Since: time.Now(), Causes: []Cause{{Kind: CauseClosed, Err: ErrClosed}}}
 	w.wake()
+	telling := w.telling
 	w.mu.Unlock()
+	if telling == nil {
+		return
+	}
+	select {
+	case <-telling:
+	case <-ctx.Done():
+	}
 }
 
 // wake starts the telling if it does not run. mu is held.
 func (w *healthWatch) wake() {
-	if w.telling || len(w.watchers) == 0 {
+	if w.telling != nil || len(w.watchers) == 0 {
 		return
 	}
-	w.telling = true
+	w.telling = make(chan struct{})
 	go w.tell()
 }
 
@@ -110,7 +116,8 @@ func (w *healthWatch) tell() {
 	for {
 		i := slices.IndexFunc(w.watchers, func(one *watcher) bool { return one.told != w.now.State })
 		if i < 0 {
-			w.telling = false
+			close(w.telling)
+			w.telling = nil
 			return
 		}
 		one, h := w.watchers[i], w.now

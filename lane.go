@@ -34,6 +34,7 @@ type lane struct {
 
 	mu      sync.Mutex
 	open    bool          // the link is up: guarded by mu, as is all below
+	away    bool          // the last attempt to connect failed
 	ended   bool          // the node is closed
 	failing error         // publishes fail at once with it, until the link is up again
 	bytes   int           // what waits or is under way
@@ -298,7 +299,7 @@ func (l *lane) flush() bool {
 	cancel()
 	l.n.stats.framesSent.Add(uint64(len(frames)))
 
-	var demoted error
+	var demoted, denied error
 	heard := false // the broker answered for one of them at least
 	l.mu.Lock()
 	for i, p := range parcels {
@@ -310,12 +311,18 @@ func (l *lane) flush() bool {
 			demoted = err
 		}
 		heard = heard || err == nil || refused(err)
+		if errors.Is(err, ErrDenied) && p.outlet.addr.kind == kindSystem {
+			denied = err
+		}
 		l.settle(p, err)
 	}
 	l.mu.Unlock()
 	l.link.mute.Store(!heard)
 	if demoted != nil {
 		l.link.fail(demoted)
+	}
+	if denied != nil {
+		l.link.denied(denied)
 	}
 	return true
 }
@@ -568,11 +575,11 @@ func (l *lane) setLink(open bool, err error) {
 	if l.ended {
 		open, err = false, ErrClosed
 	}
-	l.open = open
+	l.open, l.away = open, !open && err != nil
 	l.failing = nil
 	l.makeRoom()
-	if !open && l.idle != nil {
-		close(l.idle) // what waits for the link is not waited for
+	if l.away && l.idle != nil {
+		close(l.idle) // what waits for the broker to come back is not waited for
 		l.idle = nil
 	}
 	l.wakeRested(true)
@@ -698,10 +705,11 @@ func (l *lane) markAll() {
 	l.poke()
 }
 
-// drain waits until everything that was accepted is finished, or the link is not up. Probes and heartbeats go on meanwhile.
+// drain waits until everything that was accepted is finished, or the broker cannot be reached. Probes and heartbeats go on
+// meanwhile.
 func (l *lane) drain(ctx context.Context) error {
 	l.mu.Lock()
-	if l.owed == 0 || !l.open {
+	if l.owed == 0 || l.away {
 		l.mu.Unlock()
 		return nil
 	}

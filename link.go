@@ -231,6 +231,14 @@ func (l *link) sayOutcome(err error) {
 	}
 }
 
+// denied tells Open that the broker refuses what the engine itself needs.
+func (l *link) denied(err error) {
+	select {
+	case l.refused <- err:
+	default:
+	}
+}
+
 // poke wakes supervise to reconcile.
 func (l *link) poke() {
 	select {

@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"sync"
@@ -325,12 +326,19 @@ func (t *memberTable) others() []wire.Publisher {
 
 // find returns the publisher of a member's id; false if no such member is alive.
 func (t *memberTable) find(id NodeID) (wire.Publisher, bool) {
+	var p wire.Publisher
+	if len(id) != hex.EncodedLen(len(p)) {
+		return p, false
+	}
+	if _, err := hex.Decode(p[:], []byte(id)); err != nil {
+		return p, false
+	}
+	return p, t.has(p)
+}
+
+// has reports whether a member is alive.
+func (t *memberTable) has(p wire.Publisher) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for p, m := range t.m {
-		if m.ID == id {
-			return p, true
-		}
-	}
-	return wire.Publisher{}, false
+	return t.m[p] != nil
 }

@@ -30,12 +30,15 @@ type Node struct {
 	settings  settings
 	log       *slog.Logger
 
-	// ctx ends when the node closes; every goroutine ends with it. handlers derives from it and marks what runs inside a handler.
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	handlers context.Context
-	opened   time.Time
-	work     sync.WaitGroup // every goroutine of the node but those that run handlers
+	// ctx ends when the node closes; every goroutine ends with it. handlers derives from it, ends a little earlier, and
+	// marks what runs inside a handler.
+	ctx          context.Context
+	cancel       context.CancelCauseFunc
+	handlers     context.Context
+	stopHandlers context.CancelCauseFunc
+	opened       time.Time
+	work         sync.WaitGroup // every goroutine of the node but those that run what users registered
+	running      sync.WaitGroup // those that run handlers and answering functions
 
 	outlets    outletTable
 	interests  interestTable
@@ -109,7 +112,7 @@ func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) 
 	}
 	n.names = namer{prefix: n.o.Namespace + string(rune(delim)), delim: delim, longest: limits.MaxChannel, allowed: limits.ChannelByte}
 	n.ctx, n.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	n.handlers = context.WithValue(n.ctx, handlerKey{}, n)
+	n.handlers, n.stopHandlers = context.WithCancelCause(context.WithValue(n.ctx, handlerKey{}, n))
 	n.outlets.m = map[Address]*outlet{}
 	n.interests.init()
 	n.members.init(n)
@@ -160,7 +163,12 @@ func (n *Node) start(ctx context.Context) error {
 	defer timeout.Stop()
 	select {
 	case <-l.heard:
-		return nil
+		select {
+		case err := <-l.refused: // one was denied, another was heard
+			return err
+		default:
+			return nil
+		}
 	case <-timeout.C:
 		if n.o.RequireBroker {
 			return fmt.Errorf("%w: connected, but the node does not hear itself within %v", ErrUnavailable, n.o.ProbeTimeout)

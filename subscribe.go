@@ -397,10 +397,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 		n.health.look()
 	}
 	if ownDenied != nil {
-		select {
-		case l.refused <- ownDenied:
-		default:
-		}
+		l.denied(ownDenied)
 	}
 	for _, in := range ready {
 		switch in {
@@ -503,8 +500,8 @@ func (t *interestTable) denials() int {
 	return t.denied
 }
 
-// subscriptions lists the subscriptions in force and fails the calls that wait to be, when the node closes.
-func (t *interestTable) subscriptions() []*subscription {
+// close lets no subscription come into force any more: it fails the calls that wait for it, and returns those that are.
+func (t *interestTable) close() []*subscription {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true

@@ -72,6 +72,7 @@ func (s *subscription) push(events []Event) {
 	start := !s.running && len(s.queue) > 0
 	if start {
 		s.running = true
+		s.n.running.Add(1) // under mu: not after end, and so not while Close waits
 	}
 	s.mu.Unlock()
 	if start {
@@ -93,6 +94,7 @@ func (s *subscription) fits(size int) bool {
 
 // run hands events to the handler until none are left. Only one run is in progress at a time.
 func (s *subscription) run() {
+	defer s.n.running.Done()
 	stats := &s.n.stats
 	var batch, spare []Event
 	for {
