@@ -19,13 +19,12 @@ func (k sink) Frame(id transport.Link, channel string, data []byte) {
 	if l == nil {
 		return
 	}
-	now := time.Now()
-	l.lastFrame.Store(now.UnixNano())
+	l.hears()
 	in := n.interests.get(channel)
 	if in == nil {
 		return
 	}
-	in.prove(n.proofAt(now, true))
+	in.prove(n.proofAt(l.heardLast(), true))
 	r, err := wire.NewReader(data)
 	switch {
 	case err != nil && in.own:
@@ -158,7 +157,7 @@ func (k sink) Gap(id transport.Link, channels []string, resubscribe bool, cause 
 	if l == nil {
 		return
 	}
-	what := &loss{cause: GapBroker, since: time.Unix(0, l.lastFrame.Load()), err: cause}
+	what := &loss{cause: GapBroker, since: l.heardLast(), err: cause}
 	n.interests.gap(n, l, channels, resubscribe, what)
 }
 

@@ -36,6 +36,12 @@ func (n *Node) duties() {
 			}
 			n.health.look()
 		}
+		soonest := next.probe
+		for _, l := range n.allLinks() {
+			if t := l.watch(now); !t.IsZero() && t.Before(soonest) {
+				soonest = t
+			}
+		}
 		if !now.Before(next.heartbeat) {
 			next.heartbeat = now.Add(n.o.Heartbeat)
 			n.sendHeartbeat(0)
@@ -51,7 +57,6 @@ func (n *Node) duties() {
 			next.sweep = now.Add(n.o.MemberTimeout)
 			n.interests.sweep(n)
 		}
-		soonest := next.probe
 		for _, t := range []time.Time{next.heartbeat, next.tail, next.members, next.sweep} {
 			if t.Before(soonest) {
 				soonest = t

@@ -135,18 +135,10 @@ func (n *Node) examine(now time.Time) Health {
 	links := n.allLinks()
 	bad := 0
 	for _, l := range links {
-		up, silent, err, role := l.condition(now)
 		h.LastProbe = max(h.LastProbe, time.Duration(l.lastProbe.Load()))
-		switch {
-		case !up:
+		if c := l.condition(now); c.Kind != "" {
 			bad++
-			h.Causes = append(h.Causes, Cause{Kind: CauseLink, Link: int(l.id), Err: err})
-		case role != nil:
-			bad++
-			h.Causes = append(h.Causes, Cause{Kind: CauseRole, Link: int(l.id), Err: role})
-		case silent:
-			bad++
-			h.Causes = append(h.Causes, Cause{Kind: CauseSilent, Link: int(l.id), Err: fmt.Errorf("%w: no probe came back within %v", ErrUnavailable, n.o.ProbeTimeout)})
+			h.Causes = append(h.Causes, c)
 		}
 	}
 	h.Causes = append(h.Causes, n.members.causes(now)...)

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/gobackplane/backplane/internal/wire"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -22,7 +21,7 @@ type link struct {
 	id   transport.Link
 	lane *lane
 
-	lastFrame atomic.Int64 // when a frame last came in, in UnixNano
+	lastFrame atomic.Int64 // when a frame last came in, in nanoseconds since the node was opened
 	lastProbe atomic.Int64 // round trip of the newest probe that came back, in nanoseconds
 	checking  atomic.Bool  // a check is under way
 	mute      atomic.Bool  // the fate of all that was published last is unknown
@@ -35,23 +34,18 @@ type link struct {
 	heard   chan struct{} // closed when the first probe has come back
 	refused chan error    // the broker denied one of the engine's own channels, before the first probe came back
 
-	mu         sync.Mutex // guards what follows
-	up         bool
-	failed     bool                    // an attempt to connect failed since the link was last up
-	err        error                   // why it is not up
-	give       context.CancelCauseFunc // gives the present connection up
-	giveCause  error
-	told       bool      // heard is closed
-	probed     bool      // a probe came back on the present connection
-	restored   bool      // every subscription was asked for on the present connection
-	nonce      uint64    // of the newest probe
-	answered   uint64    // of the newest probe that came back
-	sent       time.Time // when it was sent
-	unanswered time.Time // since when a probe is due to come back; zero if none is
-	role       error     // what the last check found
+	mu        sync.Mutex // guards what follows
+	up        bool
+	err       error                   // why it is not up
+	give      context.CancelCauseFunc // gives the present connection up
+	giveCause error
+	restored  bool // every subscription was asked for on the present connection
+	probes    probing
+	role      error // what the last check found
 
 	// Used by supervise only.
-	later []*interest // to be tried again when retry fires
+	later  []*interest // to be tried again when retry fires
+	unsure int         // how many of them may be in force or not
 }
 
 func newLink(n *Node, id transport.Link) *link {
@@ -84,6 +78,7 @@ func (l *link) addProbe() {
 // supervise is the life of the link.
 func (l *link) supervise() {
 	n := l.n
+	served := false
 	for failures := 0; n.ctx.Err() == nil; {
 		ctx, cancel := context.WithTimeout(n.ctx, n.o.ProbeTimeout)
 		err := n.t.Connect(ctx, l.id)
@@ -92,16 +87,24 @@ func (l *link) supervise() {
 			if failures > 0 {
 				n.log.Info("link connected", "link", int(l.id), "attempts", failures+1)
 			}
-			failures = 0
-			err = l.serve()
+			if served {
+				n.stats.reconnects.Add(1)
+			}
+			served = true
+			var useful bool
+			useful, err = l.serve()
 			n.t.Disconnect(l.id)
 			if n.ctx.Err() != nil {
 				return
 			}
 			n.log.Warn("link lost; connecting anew", "link", int(l.id), "err", err)
 			l.lost(err)
-			n.stats.reconnects.Add(1)
-			continue
+			if useful {
+				failures = 0
+				continue
+			}
+			// Who connects and is turned away at once must not do it in a loop.
+			err = fmt.Errorf("the connection was lost before a probe came back: %w", err)
 		}
 		if n.ctx.Err() != nil {
 			return
@@ -116,23 +119,21 @@ func (l *link) supervise() {
 	}
 }
 
-// serve works on a connected link until it fails, and returns why.
-func (l *link) serve() error {
+// serve works on a connected link until it fails, and returns why, and whether a probe had come back.
+func (l *link) serve() (useful bool, err error) {
 	n := l.n
 	ctx, give := context.WithCancelCause(n.ctx)
 	defer give(nil)
-	now := time.Now()
-	l.lastFrame.Store(now.UnixNano())
+	l.hears()
 	l.mu.Lock()
-	l.up, l.failed, l.err, l.role = true, false, nil, nil
-	l.probed, l.restored = false, false
+	l.up, l.err, l.role, l.restored = true, nil, nil, false
+	l.probes.connected(time.Now())
 	l.mute.Store(false)
 	l.give = give
-	l.unanswered = now // the first probe's subscription is due as well
 	cause := l.giveCause
 	l.mu.Unlock()
 	if cause != nil { // the transport was faster than this line
-		return cause
+		return false, cause
 	}
 	l.lane.setLink(true, nil)
 	l.sayOutcome(nil)
@@ -144,26 +145,36 @@ func (l *link) serve() error {
 
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
-	l.later = nil
+	armed := false // must not be put off: who subscribes all the time would keep what failed from being tried again
+	l.later, l.unsure = nil, 0
 	for {
 		for l.reconcile(ctx) {
 		}
-		l.setRestored()
-		if len(l.later) > 0 {
+		if l.unsure == 0 {
+			l.setRestored()
+		}
+		if len(l.later) > 0 && !armed {
+			armed = true
 			retry.Reset(n.backoff(5))
 		}
 		select {
 		case <-l.wake:
 		case <-retry.C:
-			n.interests.again(l, l.later)
-			l.later = nil
+			armed = false
+			n.interests.again(l.later)
+			l.later, l.unsure = nil, 0
 		case <-ctx.Done():
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			return l.giveCause
+			return l.probes.proven, l.giveCause
 		}
 	}
 }
+
+// hears notes that something came in. It uses the time since the node was opened: no step of the wall clock moves it.
+func (l *link) hears() { l.lastFrame.Store(int64(time.Since(l.n.opened))) }
+
+func (l *link) heardLast() time.Time { return l.n.opened.Add(time.Duration(l.lastFrame.Load())) }
 
 // setRestored records that the broker has answered for every subscription that was wanted at the connect.
 func (l *link) setRestored() {
@@ -200,21 +211,20 @@ func (l *link) down(cause error) {
 
 // lost marks every subscription of the link: messages may be missing from the last frame that came in.
 func (l *link) lost(cause error) {
-	since := time.Unix(0, l.lastFrame.Load())
 	l.mu.Lock()
 	l.up, l.err = false, cause
 	l.give, l.giveCause = nil, nil
-	l.unanswered = time.Time{}
+	l.probes.unanswered = time.Time{}
 	l.mu.Unlock()
 	l.lane.setLink(false, nil) // publishes wait for one attempt
-	l.n.interests.lost(l, &loss{cause: GapLink, since: since, err: cause})
+	l.n.interests.lost(l, &loss{cause: GapLink, since: l.heardLast(), err: cause})
 	l.n.health.look()
 }
 
 // setDown records that an attempt to connect failed: from now on publishes fail at once, unless they are to wait.
 func (l *link) setDown(err error) {
 	l.mu.Lock()
-	l.failed, l.err = true, err
+	l.err = err
 	l.give, l.giveCause = nil, nil
 	l.mu.Unlock()
 	if !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrDenied) {
@@ -247,88 +257,30 @@ func (l *link) poke() {
 	}
 }
 
-// sendProbe sends a probe, and gives the link up when the earlier ones are overdue. It is called each probe interval.
-func (l *link) sendProbe(now time.Time) {
-	l.mu.Lock()
-	if !l.up {
-		l.mu.Unlock()
-		return
-	}
-	if !l.unanswered.IsZero() {
-		// A link on which frames come in and publishes are answered is alive, though a probe may wait behind many frames;
-		// but not for ever: what we publish may go to another server than the one we hear.
-		waited := now.Sub(l.unanswered)
-		quiet := min(waited, now.Sub(time.Unix(0, l.lastFrame.Load())))
-		limit := l.n.o.ProbeTimeout
-		if quiet >= limit || waited >= limit && l.mute.Load() || waited >= 3*limit {
-			l.mu.Unlock()
-			l.fail(fmt.Errorf("%w: no probe came back for %v", ErrUnavailable, waited.Round(time.Millisecond)))
-			return
-		}
-	}
-	l.mu.Unlock()
-	if !l.n.interests.confirmed(l.probe) {
-		return
-	}
-	l.mu.Lock()
-	l.nonce++
-	l.sent = now
-	if l.unanswered.IsZero() {
-		l.unanswered = now
-	}
-	payload := appendUint64(nil, l.nonce)
-	l.mu.Unlock()
-	l.n.sendOwn(l.probe.addr, wire.Probe, payload)
-}
-
-// probeHeard is called when a probe has come back.
-func (l *link) probeHeard(nonce uint64) {
-	now := time.Now()
-	l.mu.Lock()
-	first := !l.told
-	late := nonce != l.nonce // an earlier one: the newest is still under way
-	if !l.up || nonce > l.nonce {
-		l.mu.Unlock()
-		return
-	}
-	l.told, l.probed = true, true
-	l.answered = max(l.answered, nonce)
-	if late {
-		l.unanswered = l.sent
-	} else {
-		l.unanswered = time.Time{}
-		l.lastProbe.Store(int64(max(now.Sub(l.sent), 1)))
-	}
-	l.mu.Unlock()
-	if first {
-		close(l.heard)
-	}
-	l.n.health.look()
-}
-
 var errRestoring = fmt.Errorf("%w: subscriptions are being restored", ErrUnavailable)
 
-// newestProbe returns the newest probe that was sent.
-func (l *link) newestProbe() uint64 {
+// condition returns what is wrong with the link; the zero Cause if nothing is.
+func (l *link) condition(now time.Time) Cause {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.nonce
-}
-
-// probedAfter reports whether a probe came back that was sent after the given one.
-func (l *link) probedAfter(nonce uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.answered > nonce
-}
-
-// condition is what health needs to know of a link.
-func (l *link) condition(now time.Time) (up, silent bool, err, role error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	silent = l.up && (!l.probed || !l.unanswered.IsZero() && now.Sub(l.unanswered) >= l.n.o.ProbeTimeout)
-	if err = l.err; l.up && !l.restored {
-		return false, silent, errRestoring, l.role
+	c := Cause{Kind: CauseLink, Link: int(l.id), Err: l.err}
+	silent, _ := l.probes.overdue(l.n.o.ProbeTimeout, now, false)
+	switch {
+	case errors.Is(l.role, transport.ErrReadOnly):
+		c.Kind, c.Err = CauseRole, l.role
+	case !l.up && errors.Is(l.err, transport.ErrReadOnly):
+		c.Kind = CauseRole
+	case !l.up:
+	case !l.restored:
+		c.Err = errRestoring
+	case l.role != nil: // the broker did not tell
+		c.Kind, c.Err = CauseSilent, l.role
+	case !l.probes.proven:
+		c.Kind, c.Err = CauseSilent, fmt.Errorf("%w: no probe has come back yet", ErrUnavailable)
+	case !silent.IsZero() && !now.Before(silent):
+		c.Kind, c.Err = CauseSilent, fmt.Errorf("%w: no probe came back within %v", ErrUnavailable, l.n.o.ProbeTimeout)
+	default:
+		return Cause{}
 	}
-	return l.up, silent, err, l.role
+	return c
 }

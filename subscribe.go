@@ -165,8 +165,8 @@ func (n *Node) Subscribe(ctx context.Context, to Address, h Handler) (Subscripti
 	case <-ctx.Done():
 		if n.interests.leaveEarly(s.in, w) {
 			err = fmt.Errorf("%w: the broker has not confirmed the subscription: %w", ErrUnavailable, context.Cause(ctx))
-			if _, _, linkErr, _ := s.in.link.condition(time.Now()); linkErr != nil {
-				err = fmt.Errorf("%w (%w)", err, linkErr)
+			if c := s.in.link.condition(time.Now()); c.Err != nil {
+				err = fmt.Errorf("%w (%w)", err, c.Err)
 			}
 		} else {
 			err = <-w.done
@@ -298,7 +298,7 @@ func (l *link) reconcile(ctx context.Context) bool {
 	t.mu.Unlock()
 	if k == 0 || ctx.Err() != nil {
 		if k > 0 {
-			t.again(l, append(enter, exit...))
+			t.again(append(enter, exit...))
 		}
 		return false
 	}
@@ -462,7 +462,7 @@ func ownFirst(in *interest) int {
 }
 
 // again queues interests anew.
-func (t *interestTable) again(_ *link, ins []*interest) {
+func (t *interestTable) again(ins []*interest) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, in := range ins {
