@@ -1,0 +1,268 @@
+package lying_test
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/internal/lying"
+	"github.com/gobackplane/backplane/internal/wire"
+)
+
+// judge reports what is wrong as errors of the test, and returns how many messages were lost with every trace of them.
+func (w *world) judge() (untraced int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	read := readAll(w.book.Entries())
+	for _, e := range w.ears {
+		for publisher, n := range w.nodes {
+			p := &pair{world: w, read: read, ear: e, node: w.nodes[e.node].ID(), publisher: publisher, id: n.ID()}
+			p.judge()
+			for _, complaint := range p.complaints {
+				w.t.Errorf("n%d, subscribed to %v at entry %d: %s", e.node, e.to, e.from, complaint)
+			}
+			untraced += p.untraced
+		}
+	}
+	return untraced
+}
+
+// pair is one subscription and one publisher.
+type pair struct {
+	*world
+	read       []frame
+	ear        *ear
+	node       backplane.NodeID
+	publisher  int
+	id         backplane.NodeID // the publisher's
+	complaints []string
+	untraced   int
+}
+
+func (p *pair) complain(format string, args ...any) {
+	p.complaints = append(p.complaints, fmt.Sprintf(format, args...))
+}
+
+// judge walks what was heard; the gaps between two messages have to cover what is missing there.
+func (p *pair) judge() {
+	var said []*saying
+	place := map[string]int{} // of a payload, in said
+	for _, s := range p.said {
+		if s.node == p.publisher && s.to == p.ear.to {
+			place[s.payload] = len(said)
+			said = append(said, s)
+		}
+	}
+	next := 0
+	var gaps []*backplane.Gap
+	for _, h := range p.ear.events {
+		switch i, ok := place[h.payload]; {
+		case h.gap != nil:
+			if h.gap.Publisher == "" || h.gap.Publisher == p.id {
+				gaps = append(gaps, h.gap)
+			}
+		case h.from != p.id:
+		case !ok:
+			p.complain("heard what n%d has not said: %q", p.publisher, h.payload)
+		case i < next:
+			p.complain("heard %v twice, or after a later one", said[i])
+		default:
+			if definite(said[i].err) {
+				p.complain("heard %v, whose publish returned %v", said[i], said[i].err)
+			}
+			p.judgeMissing(said[next:i], gaps, said[i])
+			next, gaps = i+1, nil
+		}
+	}
+	if p.ear.until == 0 { // of one that was closed, a gap may still have been to come
+		p.judgeMissing(said[next:], gaps, nil)
+	}
+}
+
+// judgeMissing judges the messages that were not heard before the given one, nil for the end.
+func (p *pair) judgeMissing(missing []*saying, gaps []*backplane.Gap, before *saying) {
+	counted := 0
+	for _, g := range gaps {
+		if g.Missed == 0 {
+			return // of unknown size: it covers all of them
+		}
+		counted += int(g.Missed) //nolint:gosec // few
+	}
+	possible, due := 0, 0
+	var traces []string
+	for _, s := range missing {
+		if s.late {
+			p.complain("did not hear %v, after all had recovered", s)
+		}
+		if !definite(s.err) {
+			possible++
+		}
+		if s.err != nil || s.call <= p.ear.from {
+			continue
+		}
+		due++
+		if trace := p.trace(s, before); trace != "" {
+			traces = append(traces, fmt.Sprintf("%v is missing, although %s", s, trace))
+		}
+	}
+	if counted > possible {
+		p.complain("gaps count %d, but only %v are missing", counted, missing)
+	}
+	if counted < len(traces) {
+		p.complain("gaps count only %d: %s", counted, strings.Join(traces, "; "))
+	}
+	p.untraced += max(0, due-max(counted, len(traces)))
+}
+
+// trace looks, in what was handed to the node after its Subscribe returned and up to the message that was heard next, for
+// something from which it follows that a message is missing; it returns "" if there is nothing.
+func (p *pair) trace(s, before *saying) string {
+	epoch, number, known := p.sent(s)
+	if epoch == 0 {
+		return "it never left"
+	}
+	// known: it is sure that the epoch began after the subscription, or a number before this one was heard.
+	clock := uint64(0) // of the heartbeats; one with a lower clock came late and tells nothing
+	open := false      // something of the epoch came in, and not its end
+	for i := range p.read {
+		f := &p.read[i]
+		if f.node != p.node || f.publisher != p.id || !f.handed {
+			continue
+		}
+		if f.heartbeat && f.clock >= clock {
+			clock = f.clock
+			known = known || i >= p.ear.from && clock < epoch
+		}
+		if i < p.ear.from {
+			continue
+		}
+		for _, m := range f.numbered {
+			switch {
+			case m.to != p.ear.to:
+			case m.epoch < epoch:
+				known = true
+			case m.epoch == epoch && m.number >= number:
+				if known {
+					return fmt.Sprintf("%v of its epoch came in at %v", m, f.at)
+				}
+			case m.epoch == epoch:
+				known, open = true, true
+			case open:
+				return fmt.Sprintf("its epoch %d began to come in, and %v came after it at %v", epoch, m, f.at)
+			}
+			if before != nil && m.payload == before.payload {
+				return ""
+			}
+		}
+	}
+	return ""
+}
+
+// sent returns under which number a message left, whatever came of it, and whether the node's own numbers tell that
+// the epoch began after the subscription.
+func (p *pair) sent(s *saying) (epoch, number uint64, own bool) {
+	for i := range p.read {
+		for _, m := range p.read[i].numbered {
+			if m.payload == s.payload {
+				epoch, number = m.epoch, m.number
+			}
+		}
+	}
+	if p.node != p.id {
+		return epoch, number, false
+	}
+	for i := range p.read { // the first message of the epoch: was it published after Subscribe had returned?
+		for _, m := range p.read[i].numbered {
+			if m.epoch == epoch && p.read[i].publisher == p.id {
+				for _, first := range p.said {
+					if first.payload == m.payload {
+						return epoch, number, first.call > p.ear.from
+					}
+				}
+			}
+		}
+	}
+	return epoch, number, false
+}
+
+// frame is a line of the book, decoded.
+type frame struct {
+	at        time.Time
+	node      backplane.NodeID // whose transport it was
+	publisher backplane.NodeID
+	handed    bool // to the node
+	numbered  []numbered
+	heartbeat bool // to all
+	clock     uint64
+}
+
+// numbered is a message with a number.
+type numbered struct {
+	to            backplane.Address
+	tail          bool
+	epoch, number uint64
+	payload       string
+}
+
+func (m numbered) String() string {
+	if m.tail {
+		return fmt.Sprintf("the tail mark %d/%d", m.epoch, m.number)
+	}
+	return fmt.Sprintf("%d/%d", m.epoch, m.number)
+}
+
+func readAll(entries []lying.Entry) []frame {
+	frames := make([]frame, len(entries))
+	for i, e := range entries {
+		f := frame{at: e.At, node: e.Node, handed: !e.Out && e.Lie == ""}
+		if r, err := wire.NewReader(e.Data); err == nil && e.Lie != lying.Garble {
+			f.publisher = backplane.NodeID(hex.EncodeToString(r.Publisher[:]))
+			var m wire.Message
+			for r.Next(&m) {
+				f.add(&m)
+			}
+		}
+		frames[i] = f
+	}
+	return frames
+}
+
+func (f *frame) add(m *wire.Message) {
+	switch m.Type {
+	case wire.Data, wire.TailMark:
+		f.numbered = append(f.numbered, numbered{
+			to: address(m), tail: m.Type == wire.TailMark, epoch: m.Epoch, number: m.Number, payload: string(m.Payload),
+		})
+	case wire.Heartbeat:
+		if string(m.Name) == "members" && len(m.Payload) > 2 {
+			f.heartbeat = true
+			f.clock, _ = binary.Uvarint(m.Payload[2:]) // after a version and flags
+		}
+	case wire.Probe, wire.Ask, wire.Answer:
+	}
+}
+
+func address(m *wire.Message) backplane.Address {
+	var a backplane.Address
+	switch name := string(m.Name); backplane.Kind(m.Kind) {
+	case backplane.KindGroup:
+		a = backplane.Group(name)
+	case backplane.KindUser:
+		a = backplane.User(name)
+	case backplane.KindConnection:
+		a = backplane.Connection(name)
+	default:
+		a = backplane.All()
+	}
+	if len(m.Scope) > 0 {
+		a = a.In(string(m.Scope))
+	}
+	return a
+}
+
+// definite reports whether an error means that nobody hears the message.
+func definite(err error) bool { return err != nil && !errors.Is(err, backplane.ErrUncertain) }
