@@ -75,7 +75,7 @@ func closeBarrier(w *world) {
 			subs = append(subs, n.subscribe(room).id)
 		}
 		w.arrives(crew[1].publish(room), subs)
-		n.close()
+		w.closesBehind(n, room, func(*sub) { n.close() })
 	}
 	stop()
 }

@@ -34,7 +34,7 @@ func payloadProperties() []Property {
 			Says:  "a publisher may overwrite its buffer as soon as Publish has returned.",
 			Why:   "buffers are pooled.",
 			Often: "the caller's slice handed to a queue or to local subscriptions.",
-			Since: "v1", about: []string{"intact", "must"}, run: payloadReuse,
+			Since: "v1", about: []string{"origin", "intact", "must"}, run: payloadReuse,
 		},
 		{
 			ID:    "payload/kept",

@@ -1,7 +1,10 @@
 package conformance
 
 import (
+	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/gobackplane/backplane"
 )
@@ -193,6 +196,7 @@ func unsubscribeBarrier(w *world) {
 			s := crew[1].subscribe(room)
 			w.arrives(crew[1].publish(room), []int{s.id})
 			s.close()
+			w.closesBehind(crew[1], room, func(s *sub) { s.close() })
 			select {
 			case <-done:
 				return
@@ -200,6 +204,21 @@ func unsubscribeBarrier(w *world) {
 			}
 		}
 	})
+}
+
+// closesBehind calls close while a handler is running that takes a while yet: the rules find out whether it was waited for.
+func (w *world) closesBehind(n *instance, to backplane.Address, closes func(*sub)) {
+	closing := make(chan struct{})
+	begin := sync.OnceFunc(func() { close(closing) })
+	defer begin()
+	s := n.subscribeWith(to, func(context.Context, backplane.Event, int) {
+		<-closing
+		rest(w.ctx, time.Millisecond)
+	})
+	n.publish(to)
+	w.await(n.name+" to enter its handler", func() bool { return len(w.rec.running[s.id]) > 0 })
+	begin()
+	closes(s)
 }
 
 func unsubscribeAgain(w *world) {
