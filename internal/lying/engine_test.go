@@ -188,14 +188,14 @@ func (w *world) talk(node int, draw *rand.Rand, messages int) {
 }
 
 func (w *world) say(node int, to backplane.Address, i int, late bool) {
-	s := &saying{node: node, to: to, late: late, payload: fmt.Sprintf("n%d to %v #%d", node, to, i), call: len(w.book.Entries())}
+	s := &saying{node: node, to: to, late: late, payload: fmt.Sprintf("n%d to %v #%d", node, to, i), call: w.book.Len()}
 	w.mu.Lock()
 	w.said = append(w.said, s)
 	w.mu.Unlock()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
 	defer cancel()
 	s.err = w.nodes[node].Publish(ctx, to, []byte(s.payload))
-	s.done = len(w.book.Entries())
+	s.done = w.book.Len()
 	if s.err != nil && !errors.Is(s.err, backplane.ErrUncertain) && !errors.Is(s.err, backplane.ErrUnavailable) {
 		w.t.Errorf("publish returned %v", s.err)
 	}
@@ -207,7 +207,7 @@ func (w *world) comeAndGo(node int, draw *rand.Rand, times int) {
 		e := w.subscribe(node, w.change[draw.IntN(len(w.change))])
 		pass(time.Duration(draw.IntN(6000)) * time.Millisecond)
 		if e != nil && draw.IntN(4) > 0 {
-			e.until = len(w.book.Entries())
+			e.until = w.book.Len()
 			if err := e.sub.Close(w.t.Context()); err != nil {
 				w.t.Errorf("close of a subscription returned %v", err)
 			}
@@ -237,7 +237,7 @@ func (w *world) subscribe(node int, to backplane.Address) *ear {
 		}
 		return nil
 	}
-	e.sub, e.from = sub, len(w.book.Entries())
+	e.sub, e.from = sub, w.book.Len()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ears = append(w.ears, e)

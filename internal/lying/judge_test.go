@@ -18,7 +18,11 @@ func (w *world) judge() (untraced int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	read := readAll(w.book.Entries())
+	for _, n := range w.nodes {
+		w.judgeMarks(n, read)
+	}
 	for _, e := range w.ears {
+		w.judgeUnreadable(e, read)
 		for publisher, n := range w.nodes {
 			p := &pair{world: w, read: read, ear: e, node: w.nodes[e.node].ID(), publisher: publisher, id: n.ID()}
 			p.judge()
@@ -29,6 +33,61 @@ func (w *world) judge() (untraced int) {
 		}
 	}
 	return untraced
+}
+
+// judgeMarks: a publisher makes its last number known within twice the time of the tail mark, from when it was used.
+func (w *world) judgeMarks(n *backplane.Node, read []frame) {
+	const latest = 2 * 2 * time.Second
+	undisturbed := n.Stats().Reconnects == 0
+	used := map[uint64]time.Time{} // when a number of an epoch was last sent
+	for _, f := range read {
+		if !f.out || f.publisher != n.ID() {
+			continue
+		}
+		for _, m := range f.numbered {
+			if f.refused {
+				if !used[m.epoch].IsZero() {
+					used[m.epoch] = f.at // a mark that was refused begins to wait anew
+				}
+				continue
+			}
+			if !m.tail {
+				used[m.epoch] = f.at
+				continue
+			}
+			// A second for frames of unknown fate, which are sent again before anything else leaves.
+			if late := f.at.Sub(used[m.epoch]); undisturbed && !used[m.epoch].IsZero() && late > latest+time.Second {
+				w.t.Errorf("%v of %s left %v after the last message", m, n.ID(), late)
+			}
+			delete(used, m.epoch)
+		}
+	}
+	for epoch, at := range used {
+		if f := read[len(read)-1]; f.at.Sub(at) > latest {
+			w.t.Errorf("epoch %d of %s, last used at %v, was never closed", epoch, n.ID(), at)
+		}
+	}
+}
+
+// judgeUnreadable: each frame that cannot be read is a gap.
+func (w *world) judgeUnreadable(e *ear, read []frame) {
+	if e.until != 0 {
+		return // the last one may not have been told
+	}
+	garbled, told := 0, 0
+	for _, f := range read[e.from:] {
+		if f.garbled && f.node == w.nodes[e.node].ID() && len(f.numbered) > 0 && f.numbered[0].to == e.to {
+			garbled++
+		}
+	}
+	for _, h := range e.events {
+		if h.gap != nil && h.gap.Cause == backplane.GapUnreadable {
+			told++
+		}
+	}
+	if told < garbled {
+		w.t.Errorf("n%d, subscribed to %v at entry %d: %d frames could not be read, and %d gaps tell it", e.node, e.to, e.from, garbled, told)
+	}
 }
 
 // pair is one subscription and one publisher.
@@ -194,7 +253,10 @@ type frame struct {
 	at        time.Time
 	node      backplane.NodeID // whose transport it was
 	publisher backplane.NodeID
+	out       bool // published
 	handed    bool // to the node
+	refused   bool // published, and surely not taken: its numbers were given back
+	garbled   bool // what was handed is something else
 	numbered  []numbered
 	heartbeat bool // to all
 	clock     uint64
@@ -218,8 +280,9 @@ func (m numbered) String() string {
 func readAll(entries []lying.Entry) []frame {
 	frames := make([]frame, len(entries))
 	for i, e := range entries {
-		f := frame{at: e.At, node: e.Node, handed: !e.Out && e.Lie == ""}
-		if r, err := wire.NewReader(e.Data); err == nil && e.Lie != lying.Garble {
+		f := frame{at: e.At, node: e.Node, out: e.Out, handed: !e.Out && e.Lie == "", garbled: e.Lie == lying.Garble}
+		f.refused = e.Err != nil && definite(e.Err)
+		if r, err := wire.NewReader(e.Data); err == nil {
 			f.publisher = backplane.NodeID(hex.EncodeToString(r.Publisher[:]))
 			var m wire.Message
 			for r.Next(&m) {

@@ -90,11 +90,11 @@ func (l *liar) forget(link transport.Link) {
 
 // Publish implements [transport.Transport].
 func (l *liar) Publish(ctx context.Context, link transport.Link, frames []transport.Frame) []error {
-	lies := make([]Lie, len(frames))
+	lies, places := make([]Lie, len(frames)), make([]int, len(frames))
 	sent := make([]transport.Frame, 0, len(frames))
 	for i, f := range frames {
 		lies[i] = l.book.draw(SentUnknown, LostUnknown, LostTaken, Refused)
-		l.book.write(Entry{Node: l.node, Lie: lies[i], Out: true, Channel: f.Channel, Data: slices.Clone(f.Data)})
+		places[i] = l.book.write(Entry{Node: l.node, Lie: lies[i], Out: true, Channel: f.Channel, Data: slices.Clone(f.Data)})
 		if lies[i] == "" || lies[i] == SentUnknown {
 			sent = append(sent, f)
 		}
@@ -122,6 +122,7 @@ func (l *liar) Publish(ctx context.Context, link transport.Link, frames []transp
 				errs[i] = fmt.Errorf("%w: a lie", transport.ErrUncertain)
 			}
 		}
+		l.book.answer(places[i], errs[i])
 		failed = failed || errs[i] != nil
 	}
 	if !failed {

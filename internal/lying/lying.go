@@ -8,6 +8,7 @@ package lying
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,6 +61,7 @@ type Entry struct {
 	Out     bool             // about a frame that the node published; else about one that came in, or a subscription
 	Channel string
 	Data    []byte // the frame as it was published or handed over; nil for lies about subscriptions; must not be changed
+	Err     error  // what the engine was told about a frame that it published
 }
 
 // Book decides the lies of all transports that it wraps, and writes down what came of every frame: each that a node
@@ -104,11 +106,18 @@ func (b *Book) SetOdds(odds Odds) {
 	b.odds = odds
 }
 
-// Entries returns what happened so far, in order. The slice must not be changed.
+// Entries returns what happened so far, in order.
 func (b *Book) Entries() []Entry {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.entries[:len(b.entries):len(b.entries)]
+	return slices.Clone(b.entries)
+}
+
+// Len returns how many entries there are.
+func (b *Book) Len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.entries)
 }
 
 // Told returns how often a lie was told so far. The channel that is lost, and the link that is deaf, count once, and each
@@ -150,10 +159,18 @@ func (b *Book) below(n int) int {
 	return b.rand.IntN(n)
 }
 
-// write adds a line.
-func (b *Book) write(e Entry) {
+// write adds a line and returns its place.
+func (b *Book) write(e Entry) int {
 	e.At = time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.entries = append(b.entries, e)
+	return len(b.entries) - 1
+}
+
+// answer adds to a line what the engine is told.
+func (b *Book) answer(place int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.entries[place].Err = err
 }
