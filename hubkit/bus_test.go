@@ -18,6 +18,7 @@ type bus struct {
 	held    map[backplane.Address][]*backplane.Message // addresses whose messages wait for release
 	refuse  func(verb string, to backplane.Address) error
 	stall   chan struct{} // Subscribe waits for it, if it is not nil
+	deaf    bool          // and does not mind its context meanwhile
 	waiting chan backplane.Address
 	sent    int
 }
@@ -79,13 +80,16 @@ func (s seat) Publish(_ context.Context, to backplane.Address, payload []byte) e
 
 func (s seat) Subscribe(ctx context.Context, to backplane.Address, h backplane.Handler) (backplane.Subscription, error) {
 	s.mu.Lock()
-	stall := s.stall
+	stall, end := s.stall, ctx.Done()
+	if s.deaf {
+		end = nil
+	}
 	s.mu.Unlock()
 	if stall != nil {
 		s.waiting <- to
 		select {
 		case <-stall:
-		case <-ctx.Done():
+		case <-end:
 			return nil, errors.Join(backplane.ErrUnavailable, ctx.Err())
 		}
 	}

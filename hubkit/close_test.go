@@ -80,6 +80,29 @@ func TestCloseEndsCallsUnderWay(t *testing.T) {
 	})
 }
 
+// A subscription that succeeds although nobody wants it any more is not left behind.
+func TestCloseWaitsForCallsUnderWay(t *testing.T) {
+	onBus(t, hubkit.Options{Name: "ward"}, func(f *farm) {
+		f.bus.deaf = true
+		proceed := f.bus.stallSubscribes()
+		connected, closed := make(chan error, 1), make(chan error, 1)
+		go func() {
+			_, err := f.hubs[0].Connect(f.t.Context(), conntest.New(), hubkit.ConnectOptions{User: "u"})
+			connected <- err
+		}()
+		<-f.bus.waiting
+		go func() { closed <- f.hubs[0].Close(f.t.Context()) }()
+		settle()
+		proceed()
+		if err := <-connected; !errors.Is(err, backplane.ErrClosed) {
+			f.t.Errorf("Connect: %v", err)
+		}
+		if err := <-closed; err != nil {
+			f.t.Error(err)
+		}
+	})
+}
+
 func TestCloseIsBoundedByItsContext(t *testing.T) {
 	onBus(t, hubkit.Options{Name: "ward"}, func(f *farm) {
 		held := &heldConn{release: make(chan struct{})}
@@ -107,12 +130,16 @@ func TestCloseGivesUpWrites(t *testing.T) {
 			f.t.Fatal(err)
 		}
 		<-deaf.writing
+		begun := time.Now()
 		ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Second)
 		defer cancel()
 		if err := f.hubs[0].Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			f.t.Errorf("Close: %v", err)
 		}
 		<-c.Done()
+		if took := time.Since(begun); took != 5*time.Second {
+			f.t.Errorf("the write was given up after %v", took)
+		}
 	})
 }
 

@@ -38,6 +38,28 @@ func TestOneCopyHoweverOftenAddressed(t *testing.T) {
 	})
 }
 
+// Each pair of ways in which a connection can be addressed.
+func TestOneCopyWhenAddressedInTwoWays(t *testing.T) {
+	onBoth(t, func(f *farm) {
+		c, groupOnly, userOnly := f.user(1, "u", "a", "b"), f.member(1, "a"), f.user(1, "u")
+		id := []string{c.ID()}
+		for i, to := range []hubkit.Target{
+			{Groups: []string{"a", "b"}},
+			{Groups: []string{"a"}, Users: []string{"u"}},
+			{Groups: []string{"a"}, Connections: id},
+			{Users: []string{"u"}, Connections: id},
+		} {
+			for _, from := range []int{0, 1} { // to the connection through the broker, and without it
+				f.send(from, to, strconv.Itoa(i))
+				settle()
+			}
+		}
+		c.got("0", "0", "1", "1", "2", "2", "3", "3")
+		groupOnly.got("0", "0", "1", "1", "2", "2")
+		userOnly.got("1", "1", "3", "3")
+	})
+}
+
 // A burst of sends to two groups, whose copies overtake one another: each member of both gets each once.
 func TestOneCopyInABurst(t *testing.T) {
 	onBoth(t, func(f *farm) {

@@ -82,3 +82,17 @@ func TestWindowIsASet(t *testing.T) {
 		got[serial] = true
 	}
 }
+
+// What cannot be judged is not delivered, and told.
+func TestConnectionToldOfWhatCannotBeJudged(t *testing.T) {
+	c := &Connection{out: outbox{limits: &OutboxOptions{Messages: 8, Bytes: 8}}, writing: true}
+	var got tally
+	c.enqueue(&message{payload: []byte("new")}, onceWindow+1, &got)
+	c.enqueue(&message{payload: []byte("old")}, 1, &got)
+	if want := (tally{delivered: 1, dropped: 1}); got != want {
+		t.Errorf("tally %+v, want %+v", got, want)
+	}
+	if got, want := drain(&c.out), "new notice-1"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -250,26 +250,32 @@ func TestSendToManyConnections(t *testing.T) {
 				f.t.Fatalf("connection %d got %d messages", i, n)
 			}
 		}
+		if f.bus != nil && f.bus.published() != 2 {
+			f.t.Errorf("%d messages were published, want 2 of at most 1,000 ids", f.bus.published())
+		}
 	})
 }
 
 func TestPayloadsAreKeptAsTheyAre(t *testing.T) {
 	onBoth(t, func(f *farm) {
 		c := f.user(1, "u", "4B")
-		buf := []byte("reused")
 		for _, to := range []hubkit.Target{
 			hubkit.ToGroups("4B"), hubkit.ToConnections(c.ID()), {Groups: []string{"4B"}, Connections: []string{c.ID()}},
 		} {
 			for _, h := range f.hubs[:2] {
+				buf := []byte("mine")
 				if err := h.Send(f.t.Context(), to, buf); err != nil {
 					f.t.Fatal(err)
 				}
-				copy(buf, "XXXXXX")
-				settle()
-				copy(buf, "reused")
+				copy(buf, "used")
 			}
 		}
-		c.got("reused", "reused", "reused", "reused", "reused", "reused")
+		buf := []byte("mine")
+		if err := c.Connection.Send(buf); err != nil {
+			f.t.Fatal(err)
+		}
+		copy(buf, "used")
+		c.got("mine", "mine", "mine", "mine", "mine", "mine", "mine")
 		for _, size := range []int{0, 1, 16 << 10, 1 << 20 / 2} {
 			payload := strings.Repeat("x", size)
 			f.send(0, hubkit.ToUsers("u"), payload)
@@ -279,6 +285,19 @@ func TestPayloadsAreKeptAsTheyAre(t *testing.T) {
 				f.t.Errorf("a payload of %d bytes arrived as %d bytes", size, len(last.Payload))
 			}
 		}
+	})
+}
+
+// A small message that waits does not keep alive the frame that it came in.
+func TestSmallPayloadsAreCopied(t *testing.T) {
+	onBus(t, hubkit.Options{Name: "ward"}, func(f *farm) {
+		c := f.member(1, "4B")
+		f.bus.hold(group("4B"))
+		f.send(0, hubkit.ToGroups("4B"), "small")
+		frame := f.bus.held[group("4B")][0].Payload
+		f.bus.release(group("4B"))
+		clear(frame)
+		c.got("small")
 	})
 }
 
