@@ -113,7 +113,7 @@ func TestPagesOfOtherSitesGetNoSocket(t *testing.T) {
 	if err == nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("got %v, %v", resp, err)
 	}
-	header.Set("Origin", b.url) // through the balancer, which keeps the Host header
+	header.Set("Origin", b.url)                                                                       // through the balancer, which keeps the Host header
 	ws, _, err := websocket.Dial(bounded(t), b.url+"/ws", &websocket.DialOptions{HTTPHeader: header}) //nolint:bodyclose // the library closes it
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ const columns = new Map(); // by the instance's name
 let place = null; // the newest welcome
 let raised = 0; // alerts raised by this page
 let round = null; // the alert that is shown
+let rounds = 0;
 
 // ---- nurses and their sockets
 
@@ -156,7 +157,8 @@ function column(name) {
 // is noticed first. Then it has been sent, and what every instance sends from now on comes after it: the fences.
 function begin(alert) {
   if (round?.id === alert.id) return;
-  round = { ...alert, copies: new Map(), fences: new Map(), reached: new Set(), began: performance.now() };
+  round = { ...alert, copies: new Map(), fences: new Map(), reached: new Set() };
+  $("result").dataset.round = ++rounds;
   for (const n of nurses) if (n.instance) n.show("waiting", "…");
   tell("sending", `“${alert.text}”, raised on instance ${alert.instance} …`, "");
   for (const c of columns.values()) {

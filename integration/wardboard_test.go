@@ -1,0 +1,141 @@
+package integration_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gobackplane/backplane/integration/redisserver"
+)
+
+// wardboardPatience bounds every wait for the program and its page.
+const wardboardPatience = 30 * time.Second
+
+// TestWardboard runs the example as people do: as a process of its own, and with its page in a browser.
+func TestWardboard(t *testing.T) {
+	program := buildWardboard(t)
+	t.Run("check", func(t *testing.T) {
+		for _, tc := range []struct {
+			args   []string
+			status int
+			last   string
+		}{
+			{nil, 0, "delivered 9 of 9"},
+			{[]string{"-backplane", "none"}, 1, "delivered 3 of 9"},
+		} {
+			checkWardboard(t, program, tc.status, tc.last, tc.args...)
+		}
+	})
+	// Three processes are a farm over one Redis; a fourth checks them.
+	t.Run("processes", func(t *testing.T) {
+		redis := redisserver.Start(t, redisserver.Options{})
+		var urls []string
+		for range 3 {
+			urls = append(urls, startWardboard(t, program, "-listen", "127.0.0.1:0", "-instances", "1", "-backplane", redis.URL()).url)
+		}
+		checkWardboard(t, program, 0, "delivered 9 of 9", "-connect", strings.Join(urls, ","))
+		checkWardboard(t, program, 0, "delivered 9 of 9", "-backplane", redis.URL())
+	})
+	t.Run("browser", func(t *testing.T) { testWardboardPage(t, program) })
+}
+
+func buildWardboard(t *testing.T) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), "wardboard")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./wardboard")
+	cmd.Dir = filepath.Join("..", "examples")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// checkWardboard runs the program's own check.
+func checkWardboard(t *testing.T, program string, status int, last string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wardboardPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, append([]string{"-check"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.Output()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(stdout), "\n"), "\n")
+	if code := cmd.ProcessState.ExitCode(); code != status || lines[len(lines)-1] != last || stderr.Len() > 0 {
+		t.Errorf("wardboard -check %v: status %d, want %d with %q\n%s%s", args, code, status, last, stdout, stderr.String())
+	}
+}
+
+// wardboard is a running process.
+type wardboard struct {
+	url    string
+	cmd    *exec.Cmd
+	stdout io.ReadCloser
+	stderr bytes.Buffer
+	ended  bool
+}
+
+// startWardboard starts the program and returns when it says its URL. At the end of the test it is stopped by a signal,
+// and has to end well.
+func startWardboard(t *testing.T, program string, args ...string) *wardboard {
+	t.Helper()
+	w := &wardboard{cmd: exec.CommandContext(context.WithoutCancel(t.Context()), program, args...)}
+	w.cmd.Stderr = &w.stderr
+	var err error
+	if w.stdout, err = w.cmd.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err = w.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.stop(t) })
+	line, err := bufio.NewReader(w.stdout).ReadString('\n')
+	if err != nil {
+		t.Fatalf("wardboard %v said no URL: %v\n%s", args, err, w.stderr.String())
+	}
+	_, rest, _ := strings.Cut(line, "http://")
+	address, _, _ := strings.Cut(rest, " ")
+	w.url = "http://" + address
+	return w
+}
+
+// stop ends the process as a supervisor does.
+func (w *wardboard) stop(t *testing.T) {
+	t.Helper()
+	if w.ended {
+		return
+	}
+	w.ended = true
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	late := time.AfterFunc(wardboardPatience, func() { _ = w.cmd.Process.Kill() }) // it may have ended by now
+	defer late.Stop()
+	if err := w.cmd.Wait(); err != nil || w.stderr.Len() > 0 {
+		t.Errorf("wardboard %v ended with %v and said %q", w.cmd.Args[1:], err, w.stderr.String())
+	}
+}
+
+// browserPath finds a Chromium or Chrome.
+func browserPath() (path string, ok bool) {
+	names := []string{
+		"chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
+		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+	}
+	i := slices.IndexFunc(names, func(name string) bool {
+		var err error
+		path, err = exec.LookPath(name)
+		return err == nil
+	})
+	return path, i >= 0
+}
