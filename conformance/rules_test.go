@@ -265,7 +265,11 @@ func TestRules(t *testing.T) {
 		},
 
 		{"lossIsLoud – the gap comes first – pass", start + "n2 cut\n n1 pub 1 room\n n2 heal\n n1 pub 2 room\n a gap link\n a hear 2", ""},
-		{"lossIsLoud – the gap comes after the next – fail", start + "n2 cut\n n1 pub 1 room\n n2 heal\n n1 pub 2 room\n a hear 2\n a gap link", "lossIsLoud"},
+		{
+			"lossIsLoud – the gap comes after the next – fail",
+			start + "n2 cut\n n1 pub 1 room\n n2 heal\n n1 pub 2 room\n a hear 2\n a gap link",
+			"lossIsLoud",
+		},
 		{
 			"lossIsLoud – the next is another publisher's – pass",
 			start + "n2 cut\n n1 pub 1 room\n n2 heal\n n2 pub 1 room\n a hear n2/1\n a gap numbers n1 1", "",
@@ -274,7 +278,8 @@ func TestRules(t *testing.T) {
 		{"counts – more than is missing – fail", start + "n2 cut\n n1 pub 1 room\n n2 heal\n a gap numbers n1 2", "counts"},
 		{"counts – an uncertain one counts – pass", start + "n1 pub 1 room uncertain\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", ""},
 		{
-			"counts – a refused one does not count – fail", start + "n2 cut\n n2 heal\n n1 pub 1 room unavailable\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2",
+			"counts – a refused one does not count – fail", start + "n2 cut\n n2 heal\n n1 pub 1 room unavailable\n" +
+				"n1 pub 2 room\n a gap numbers n1 1\n a hear 2",
 			"counts",
 		},
 

@@ -17,8 +17,9 @@ const (
 	bubbleLinger      = 5 * time.Second
 	defaultMaxPayload = 1<<20 - 8<<10
 
-	// watchdog is how many patiences a property may take. Its waits are bounded one by one; this bounds the rest.
-	watchdog = 6
+	// watchdog is how many patiences a single call or wait may take. Each is bounded by one, so beyond this the backplane
+	// ignores its context. A property as a whole may take its time: slow is not broken.
+	watchdog = 2
 	// atOnce is how many properties run at the same time. Those that linger do not count.
 	atOnce = 8
 )
@@ -135,15 +136,17 @@ func (s *suite) runIn(w *world) (stuck string) {
 		w.property.run(w)
 		w.settle()
 	})
-	limit := time.NewTimer(watchdog * s.patience)
-	defer limit.Stop()
-	select {
-	case <-done:
-		return ""
-	case <-limit.C:
+	look := time.NewTicker(s.patience)
+	defer look.Stop()
+	for !w.stuck(watchdog * s.patience) {
+		select {
+		case <-done:
+			return ""
+		case <-look.C:
+		}
 	}
 	_, stuck = goroutines(w.name)
-	w.fail(fmt.Errorf("it has not come to an end after %v; waiting for: %s", watchdog*s.patience, w.waitsFor()), false)
+	w.fail(fmt.Errorf("a call has not returned %v after its context ended; under way: %s", s.patience, w.waitsFor()), false)
 	for _, n := range w.allInstances() {
 		n.cut() // whoever is stuck on the network is not any longer
 	}
@@ -159,7 +162,7 @@ func (s *suite) runIn(w *world) (stuck string) {
 // verdict judges what was recorded.
 func (s *suite) verdict(r *Result, w *world, detail string) {
 	w.mu.Lock()
-	failure, waited, missing := w.failure, w.waited, w.missing
+	failure, waited, missing, at := w.failure, w.waited, w.missing, w.failedAt
 	w.mu.Unlock()
 	h := w.rec.snapshot()
 	r.history = h
@@ -173,7 +176,7 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	switch {
 	case failure != nil && (!waited || !broken):
 		f.Witness, f.err = failure.Error(), failure
-		f.Timeline = timeline(newView(h), violation{Sub: -1, Node: -1, At: w.rec.lastTick()})
+		f.Timeline = timeline(newView(h), violation{Sub: -1, Node: -1, At: at})
 	case broken:
 		f.Rule, f.Witness = best.Rule, best.Witness
 		f.Timeline = timeline(newView(h), best)

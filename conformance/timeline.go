@@ -23,7 +23,9 @@ type moment struct {
 func timeline(v *view, x violation) []string {
 	moments := v.moments(x)
 	slices.SortFunc(moments, func(a, b moment) int { return cmp.Compare(a.at.Tick, b.at.Tick) })
-	if near := slices.DeleteFunc(slices.Clone(moments), func(m moment) bool { return !m.close }); len(near) > 0 {
+	if x.Sub < 0 && x.Node < 0 {
+		moments = slices.DeleteFunc(moments, func(m moment) bool { return m.at.Tick > x.At }) // all that led to it
+	} else if near := slices.DeleteFunc(slices.Clone(moments), func(m moment) bool { return !m.close }); len(near) > 0 {
 		moments = near
 	}
 	first := func(m moment) int {

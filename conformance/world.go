@@ -30,13 +30,20 @@ type world struct {
 	rand     *rand.Rand // for the property's own goroutine
 
 	mu        sync.Mutex
-	failure   error          // guarded by mu; the first one
-	waited    bool           // guarded by mu; the failure is a wait that was in vain: the rules may know why
-	missing   string         // guarded by mu; the hook that the property cannot do without
-	doing     map[int]string // guarded by mu; what is waited for now
+	failure   error        // guarded by mu; the first one
+	waited    bool         // guarded by mu; the failure is a wait that was in vain: the rules may know why
+	missing   string       // guarded by mu; the hook that the property cannot do without
+	failedAt  int64        // guarded by mu; the tick
+	doing     map[int]deed // guarded by mu; the calls and waits under way
 	nextDoing int
 	instances []*instance // guarded by mu
 	cleanups  []func()    // guarded by mu
+}
+
+// deed is a call or a wait under way.
+type deed struct {
+	what  string
+	since time.Time
 }
 
 func newWorld(ctx context.Context, s *suite, p Property) *world {
@@ -47,7 +54,7 @@ func newWorld(ctx context.Context, s *suite, p Property) *world {
 	w := &world{
 		suite: s, property: p, name: hex.EncodeToString(token[:]), rec: newRecorder(token), logs: &logs{},
 		rand:  rand.New(rand.NewPCG(s.seed, uint64(checksum([]byte(p.ID))))), //nolint:gosec // repeatable on purpose
-		doing: map[int]string{},
+		doing: map[int]deed{},
 	}
 	w.ctx, w.cancel = context.WithCancel(labelled(ctx, w.name, suiteLabel))
 	return w
@@ -64,9 +71,10 @@ func (w *world) fatalf(format string, args ...any) {
 
 // fail keeps the first failure and wakes all that wait.
 func (w *world) fail(err error, waited bool) {
+	at := w.rec.lastTick()
 	w.mu.Lock()
 	if w.failure == nil && w.missing == "" {
-		w.failure, w.waited = err, waited
+		w.failure, w.waited, w.failedAt = err, waited, at
 	}
 	w.mu.Unlock()
 	w.cancel()
@@ -89,7 +97,7 @@ func (w *world) while(what string) (done func()) {
 	defer w.mu.Unlock()
 	id := w.nextDoing
 	w.nextDoing++
-	w.doing[id] = what
+	w.doing[id] = deed{what, time.Now()}
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -283,9 +291,21 @@ func (w *world) waitsFor() string {
 	defer w.mu.Unlock()
 	var all []string
 	for _, id := range slices.Sorted(maps.Keys(w.doing)) {
-		all = append(all, w.doing[id])
+		all = append(all, w.doing[id].what)
 	}
 	return strings.Join(all, "; ")
+}
+
+// stuck reports whether a call or a wait has taken longer than d.
+func (w *world) stuck(d time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, doing := range w.doing {
+		if time.Since(doing.since) > d {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) allInstances() []*instance {
