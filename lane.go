@@ -416,7 +416,7 @@ func (l *lane) append(p *parcel, it *item) {
 		p.next = false
 	default:
 		if o.epoch == 0 {
-			o.epoch = l.n.epochClock.Add(1)
+			o.epoch = l.n.newEpoch()
 			p.next = false
 		}
 		o.last++

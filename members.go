@@ -40,7 +40,6 @@ type memberTable struct {
 	left     map[wire.Publisher]struct{}  // said goodbye: a heartbeat that comes later is a late one
 	settling time.Time                    // until then nobody is declared dead
 	ids      map[wire.Publisher]NodeID    // of publishers heard, to have each id once
-	own      beats                        // how far this node's own epochs were, as if heard in heartbeats
 }
 
 // member is another node.
@@ -103,7 +102,7 @@ func (t *memberTable) beganAfter(p wire.Publisher, epoch, tick uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p == t.n.publisher {
-		return t.own.beganAfter(epoch, tick)
+		return epoch > tick // of one counter
 	}
 	m := t.m[p]
 	return m != nil && m.beats.beganAfter(epoch, tick)
@@ -115,13 +114,6 @@ func (t *memberTable) isGone(p wire.Publisher) bool {
 	defer t.mu.Unlock()
 	_, gone := t.gone[p]
 	return gone
-}
-
-// subscribed records, for this node's own messages, how far its epochs were when interests had been confirmed.
-func (t *memberTable) subscribed() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.own.add(beat{t.n.ticks.Add(1), t.n.epochClock.Load()})
 }
 
 // settle lets nobody be declared dead for a member timeout: this node was cut off or paused, so that the silence may

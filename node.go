@@ -46,7 +46,7 @@ type Node struct {
 	questions  questionTable
 	health     healthWatch
 	epochClock atomic.Uint64 // the newest epoch begun; see numbers.go
-	ticks      atomic.Uint64 // orders confirmations of subscriptions and heartbeats heard; see numbers.go
+	ticks      atomic.Uint64 // orders confirmations of subscriptions, heartbeats heard, and epochs begun; see numbers.go
 	stats      stats
 	complained atomic.Int64 // when a frame could last not be read, in UnixNano
 	calls      sync.Pool    // of *call

@@ -23,6 +23,18 @@ type counter struct {
 	idle   uint8  // sweeps since it was closed or gone
 }
 
+// newEpoch draws the number of an epoch. It is a tick, so that of this node's own epochs it is known which began after a
+// subscription was confirmed.
+func (n *Node) newEpoch() uint64 {
+	epoch := n.ticks.Add(1)
+	for {
+		newest := n.epochClock.Load()
+		if newest >= epoch || n.epochClock.CompareAndSwap(newest, epoch) {
+			return epoch
+		}
+	}
+}
+
 // verdict is what a number means for the subscriptions.
 type verdict struct {
 	deliver bool

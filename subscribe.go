@@ -351,7 +351,6 @@ func (l *link) left(exit []*interest, errs []error) {
 func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 	n, t := l.n, &l.n.interests
 	tick := n.ticks.Add(1)
-	n.members.subscribed() // before a waiter goes on, and publishes
 	denials := 0
 	var ownDenied error
 	var ready []*interest
