@@ -191,3 +191,24 @@ func TestRedisFollowsTheMaster(t *testing.T) {
 		t.Errorf("Connect without a master: %v", err)
 	}
 }
+
+// A server that takes shorter frames only says so.
+func TestRedisFrameTooLarge(t *testing.T) {
+	const most = 1 << 20
+	for _, tls := range []bool{false, true} {
+		server := redisserver.Start(t, redisserver.Options{TLS: tls, Config: []string{"proto-max-bulk-len 1mb"}})
+		r := connected(t, redis.URL(server.URL()))
+		for range 20 { // the server closes the connection while we write
+			frames := []transport.Frame{
+				{Channel: "ward:a", Data: []byte("short")},
+				{Channel: "ward:b", Data: make([]byte, 16*most)},
+				{Channel: "ward:c", Data: make([]byte, 16*most)},
+			}
+			errs := r.Publish(t.Context(), transport.OnlyLink, frames)
+			if len(errs) != 3 || errs[0] != nil || !errors.Is(errs[1], transport.ErrTooLarge) || errs[2] == nil || errors.Is(errs[2], transport.ErrTooLarge) {
+				t.Fatalf("TLS %v: %v", tls, errs)
+			}
+		}
+		r.published(t, "ward:a", string(make([]byte, most)))
+	}
+}

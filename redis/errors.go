@@ -10,8 +10,8 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
-// failure is every error that this package returns: one class, what happened and what helps, and the cause where it
-// can be shown. A class is never taken over from a cause, so an error has exactly one.
+// failure is every error that this package returns: its one class, what happened and what helps, and the cause where it
+// can be shown.
 type failure struct {
 	class error // a sentinel of package transport
 	text  string

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -69,11 +70,12 @@ func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []err
 		for outcomes.known < len(frames) {
 			batch := frames[outcomes.known:]
 			batch = batch[:min(len(batch), pipelined)]
-			if err := p.write(s, batch); err != nil {
-				return err
+			failed := p.write(s, batch)
+			if failed != nil { // the server may have answered some, and said why it takes no more
+				_ = s.sock.SetReadDeadline(time.Now().Add(lastWordTimeout))
 			}
-			if err := p.read(len(batch), outcomes); err != nil {
-				return err
+			if err := p.read(len(batch), outcomes); failed != nil || err != nil {
+				return cmp.Or(failed, err)
 			}
 		}
 		return nil

@@ -11,6 +11,8 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/gobackplane/backplane/transport"
 )
 
 // What a session is for. The words are in the name that the server shows for the connection.
@@ -36,6 +38,9 @@ func (b *bus) open(ctx context.Context, addr, purpose string) (*session, error) 
 	defer cancel()
 	username, password, err := b.set.credentials(ctx)
 	if err != nil {
+		if errors.Is(err, transport.ErrDenied) {
+			return nil, denied(err, "Credentials returned an error")
+		}
 		return nil, unavailable(err, "Credentials returned an error")
 	}
 	if username != "" && password == "" {
@@ -175,7 +180,9 @@ func lastWord(conn *tls.Conn) error {
 	return explainTLS(err)
 }
 
-const lastWordTimeout = 100 * time.Millisecond // it has come already, or never will
+// lastWordTimeout is for reading what a server has said before it closed the connection: it has come already, or never
+// will.
+const lastWordTimeout = 100 * time.Millisecond
 
 // close gives the connection up at once. It may be called concurrently with everything, and more than once.
 func (s *session) close() {
@@ -207,7 +214,7 @@ func (*socket) Close() error { return nil }
 // abort closes the connection at once, without the farewell of TLS, which could wait for a frozen server.
 func (s *socket) abort() {
 	conn := s.wire.Conn
-	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS of a lent client's dialer
+	if secured, ok := conn.(*tls.Conn); ok { // of a lent client's dialer
 		conn = secured.NetConn()
 	}
 	_ = conn.Close()

@@ -36,6 +36,7 @@ func (o Options) settings() (*settings, error) {
 	case o.URL != "" && len(o.Addresses) > 0:
 		return nil, invalid("URL and Addresses are both set; write the endpoints in one of them: redis://a:6379,b:6379")
 	case o.URL != "":
+		o.Addresses = nil // not even an empty one may be appended to: it is the caller's
 		secure, err := o.readURL()
 		if err != nil {
 			return nil, err
