@@ -189,7 +189,8 @@ func (p *page) wantNurses(count int, reached func(nurse) bool) {
 		case !reached(n):
 			state, text = "lost", "never heard of it"
 		}
-		if n.State != state || !strings.Contains(n.Text, text) || strings.Contains(n.Text, "Bed ") != (state == "got") || !strings.Contains(n.Text, "on "+n.Instance) || n.Column != "Instance "+n.Instance {
+		if n.State != state || !strings.Contains(n.Text, text) || strings.Contains(n.Text, "Bed ") != (state == "got") ||
+			!strings.Contains(n.Text, "on "+n.Instance) || n.Column != "Instance "+n.Instance {
 			p.t.Errorf("nurse %d is shown as %+v, want %s with %q", n.Number, n, state, text)
 		}
 		if n.Number <= 9 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -143,7 +144,7 @@ func (in *instance) handle(ctx context.Context, c *hubkit.Connection, req reques
 	case typeJoin:
 		// A client that connects again is a new connection, maybe on another instance: it joins its wards again.
 		if len(c.Groups()) >= maxWards {
-			in.reply(c, event{Type: typeError, Text: "a client can be in 8 wards at most"})
+			in.reply(c, event{Type: typeError, Text: fmt.Sprintf("a client can be in %d wards at most", maxWards)})
 			return
 		}
 		if err = c.Join(ctx, req.Ward); err == nil {

@@ -43,6 +43,7 @@ class Nurse {
       this.socket.onclose = () => {
         this.instance = null;
         this.show("offline", "connecting again …");
+        enable();
         judge();
         // Connect again, to whatever instance has its turn, and join again: an instance knows only its own connections.
         // Not at once, and not all at the same moment.
@@ -79,13 +80,14 @@ class Nurse {
         fenced(this, event);
         break;
       case "missed":
-        this.show("wrong", "may have missed alerts: fetches the ward’s state");
+        this.show("unsure", "may have missed alerts, fetches anew");
         break;
       case "status":
         place.state = event.state;
         showBackplane();
         break;
       case "error":
+        for (const n of nurses) if (n.state === "waiting") n.show("waiting", "no alert");
         tell("bad", "The alert could not be sent", event.text);
         break;
     }
@@ -256,7 +258,7 @@ function dots(members) {
 function ready() {
   showBackplane();
   const waiting = nurses.filter(n => !n.instance).length;
-  for (const c of columns.values()) c.button.disabled = !c.socket();
+  enable();
   if (waiting > 0 || round) return;
   $("count").textContent = `${word(columns.size)} server${columns.size === 1 ? "" : "s"}`;
   if (columns.size === 1) {
@@ -264,6 +266,10 @@ function ready() {
       "an alert that is raised on one reaches the nurses of all.";
   }
   tell("idle", "Send an alert, and watch who hears it", `${cap(word(ward.nurses))} nurses of ward ${ward.name} should.`);
+}
+
+function enable() {
+  for (const c of columns.values()) c.button.disabled = !c.socket();
 }
 
 function showBackplane() {
