@@ -5,10 +5,12 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/conformance"
 )
 
@@ -95,6 +97,28 @@ func TestREADMENamesProperties(t *testing.T) {
 	for _, match := range named {
 		if !known[match[1]] {
 			t.Errorf("README.md promises %s, which is no property", match[1])
+		}
+	}
+}
+
+// An operator finds every setting, every counter and every cause.
+func TestOperatingNamesEverything(t *testing.T) {
+	document := read(t, "docs/operating.md")
+	var names []string
+	for _, of := range []reflect.Type{reflect.TypeFor[backplane.Options](), reflect.TypeFor[backplane.Stats]()} {
+		for field := range of.Fields() {
+			names = append(names, field.Name)
+		}
+	}
+	for cause := backplane.GapCause(1); cause.String() != "invalid"; cause++ {
+		names = append(names, cause.String())
+	}
+	for _, match := range regexp.MustCompile(`CauseKind += "([a-z]+)"`).FindAllStringSubmatch(read(t, "backplane.go"), -1) {
+		names = append(names, match[1])
+	}
+	for _, name := range names {
+		if !strings.Contains(document, "`"+name+"`") {
+			t.Errorf("docs/operating.md does not name %s", name)
 		}
 	}
 }
