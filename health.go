@@ -58,28 +58,35 @@ func (n *Node) OnHealth(f func(Health)) (stop func()) {
 	}
 }
 
-// look works the health out anew.
+// look works the health out anew. Looks follow one another, so that what an older one saw cannot stand.
 func (w *healthWatch) look() {
-	h := w.n.examine(time.Now())
+	h, changed := w.examine()
+	switch {
+	case !changed:
+	case h.State == Up:
+		w.n.log.Info("health", "state", h.State.String())
+	default:
+		w.n.log.Warn("health", "state", h.State.String(), "cause", string(h.Causes[0].Kind), "err", h.Causes[0].Err)
+	}
+}
+
+// examine is look without the log, whose handler may call anything. It takes the locks of links, members and interests
+// with its own held; none of these is held by who looks.
+func (w *healthWatch) examine() (h Health, changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
-		return
+		return w.now, false
 	}
+	now := time.Now()
+	h = w.n.examine(now)
 	h.Since = w.now.Since
-	if h.State != w.now.State {
-		h.Since = time.Now()
-	}
-	changed := h.State != w.now.State
-	w.now = h
-	if changed {
-		if h.State == Up {
-			w.n.log.Info("health", "state", h.State.String())
-		} else {
-			w.n.log.Warn("health", "state", h.State.String(), "cause", string(h.Causes[0].Kind), "err", h.Causes[0].Err)
-		}
+	if changed = h.State != w.now.State; changed {
+		h.Since = now
 		w.wake()
 	}
+	w.now = h
+	return h, changed
 }
 
 // end makes the state Down for good, tells it, and waits for the telling until ctx ends.
