@@ -317,7 +317,9 @@ func (l *lane) flush() bool {
 		l.settle(p, err)
 	}
 	l.mu.Unlock()
-	l.link.mute.Store(!heard)
+	if l.link.mute.Store(!heard); !heard {
+		l.link.watch(time.Now()) // the duties look at a probe's time, which may just have passed
+	}
 	if demoted != nil {
 		l.link.fail(demoted)
 	}
