@@ -32,6 +32,7 @@ type conn struct {
 	held    []byte        // guarded by heldMu: accepted, not on the wire
 	flusher chan struct{} // guarded by heldMu: closed when the flush under way ends; nil if there is none
 	dead    error         // guarded by heldMu: why the connection was given up
+	until   time.Time     // guarded by heldMu: the write deadline, which a flush does not have: it stands for the kernel
 }
 
 func newConn(l *Link, under net.Conn) *conn {
@@ -153,6 +154,7 @@ func (c *conn) thaw() {
 		return
 	}
 	c.flusher = make(chan struct{})
+	_ = c.Conn.SetWriteDeadline(time.Time{}) // fails if it was closed, which the flush will see
 	go c.flush()
 }
 
@@ -161,6 +163,7 @@ func (c *conn) flush() {
 		s, _ := c.link.look()
 		c.heldMu.Lock()
 		if len(c.held) == 0 || c.dead != nil || s.stopsWrites(c.number) { // frozen again: the next Heal goes on
+			_ = c.Conn.SetWriteDeadline(c.until)
 			close(c.flusher)
 			c.flusher = nil
 			c.heldMu.Unlock()
@@ -235,9 +238,7 @@ func (c *conn) pause(d time.Duration) error {
 
 // SetDeadline sets both deadlines.
 func (c *conn) SetDeadline(t time.Time) error {
-	c.readDeadline.set(t)
-	c.writeDeadline.set(t)
-	return c.Conn.SetDeadline(t) //nolint:wrapcheck // the wire's own error
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // SetReadDeadline bounds reads, also those that wait for a frozen link.
@@ -249,6 +250,12 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline bounds writes, also those that wait for a frozen link.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.writeDeadline.set(t)
+	c.heldMu.Lock()
+	defer c.heldMu.Unlock()
+	c.until = t
+	if c.flusher != nil {
+		return nil
+	}
 	return c.Conn.SetWriteDeadline(t) //nolint:wrapcheck // the wire's own error
 }
 
