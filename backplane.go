@@ -97,7 +97,7 @@ type HealthReporter interface {
 	Health() Health
 	// OnHealth calls f with every change of state, once each and in order, from one goroutine of the node, until stop
 	// is called. The first call tells the state at registration. f must not block for long: later changes wait
-	// behind it, merged into the newest.
+	// behind it, and many of them are merged into the newest.
 	OnHealth(f func(Health)) (stop func())
 }
 

@@ -21,8 +21,24 @@ type healthWatch struct {
 
 // watcher is one function registered by OnHealth.
 type watcher struct {
-	f    func(Health)
-	told State // 0: nothing yet
+	f     func(Health)
+	queue []Health // changes that it has not been told, the newest last
+}
+
+// toldLate is how many changes may wait for a watcher that does not return; more are merged into the newest.
+const toldLate = 16
+
+// add queues a change for the watcher.
+func (w *watcher) add(h Health) {
+	k := len(w.queue)
+	switch {
+	case k < toldLate:
+		w.queue = append(w.queue, h)
+	case w.queue[k-2].State == h.State: // there and back
+		w.queue = w.queue[:k-1]
+	default:
+		w.queue[k-1] = h
+	}
 }
 
 func (w *healthWatch) init(n *Node) {
@@ -42,13 +58,15 @@ func (n *Node) Health() Health {
 }
 
 // OnHealth calls f with the state at registration and then with every change of state, once each and in order, from one
-// goroutine of the node, until stop is called. While f runs, later changes wait, merged into the newest. f may call
+// goroutine of the node, until stop is called. While f runs, later changes wait; more than 16 are merged into the newest. f may call
 // anything of the node but Close, which waits for f until its context ends. The last change it is told is the Down of Close.
 func (n *Node) OnHealth(f func(Health)) (stop func()) {
 	w := &n.health
+	w.look()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	one := &watcher{f: f}
+	one.add(w.now)
 	w.watchers = append(w.watchers, one)
 	w.wake()
 	return func() {
@@ -81,11 +99,13 @@ func (w *healthWatch) examine() (h Health, changed bool) {
 	now := time.Now()
 	h = w.n.examine(now)
 	h.Since = w.now.Since
-	if changed = h.State != w.now.State; changed {
+	changed = h.State != w.now.State
+	if changed {
 		h.Since = now
-		w.wake()
 	}
-	w.now = h
+	if w.now = h; changed {
+		w.changed()
+	}
 	return h, changed
 }
 
@@ -93,8 +113,11 @@ func (w *healthWatch) examine() (h Health, changed bool) {
 func (w *healthWatch) end(ctx context.Context) {
 	w.mu.Lock()
 	w.ended = true
+	was := w.now.State
 	w.now = Health{State: Down, Since: time.Now(), Causes: []Cause{{Kind: CauseClosed, Err: ErrClosed}}}
-	w.wake()
+	if was != Down {
+		w.changed()
+	}
 	telling := w.telling
 	w.mu.Unlock()
 	if telling == nil {
@@ -106,6 +129,14 @@ func (w *healthWatch) end(ctx context.Context) {
 	}
 }
 
+// changed tells the state of now to all watchers. mu is held.
+func (w *healthWatch) changed() {
+	for _, one := range w.watchers {
+		one.add(w.now)
+	}
+	w.wake()
+}
+
 // wake starts the telling if it does not run. mu is held.
 func (w *healthWatch) wake() {
 	if w.telling != nil || len(w.watchers) == 0 {
@@ -115,20 +146,22 @@ func (w *healthWatch) wake() {
 	go w.tell()
 }
 
-// tell calls the watchers that do not know the present state yet; it ends when all do. The order is kept because only
-// one tell runs at a time.
+// tell calls the watchers until all know everything. The order is kept because only one tell runs at a time.
 func (w *healthWatch) tell() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
-		i := slices.IndexFunc(w.watchers, func(one *watcher) bool { return one.told != w.now.State })
+		i := slices.IndexFunc(w.watchers, func(one *watcher) bool { return len(one.queue) > 0 })
 		if i < 0 {
 			close(w.telling)
 			w.telling = nil
 			return
 		}
-		one, h := w.watchers[i], w.now
-		one.told = h.State
+		one := w.watchers[i]
+		h := one.queue[0]
+		if one.queue = one.queue[1:]; len(one.queue) == 0 {
+			one.queue = nil
+		}
 		h.Causes = slices.Clone(h.Causes)
 		w.mu.Unlock()
 		one.f(h)

@@ -133,10 +133,10 @@ func (l *link) probeHeard(k uint64) {
 	if !ok {
 		return
 	}
+	l.n.health.look() // before Open returns
 	if first {
 		close(l.heard)
 	}
-	l.n.health.look()
 }
 
 // newestProbe returns the newest probe that was sent.

@@ -123,10 +123,10 @@ func (s settings) disagree(other settings) error {
 		return fmt.Errorf("wire versions %d-%d and %d-%d have none in common", s.wireMin, s.wireMax, other.wireMin, other.wireMax)
 	case other.maxPayload != s.maxPayload:
 		return fmt.Errorf("MaxPayload is %d here and %d there", s.maxPayload, other.maxPayload)
-	case other.heartbeat >= s.memberTimeout:
-		return fmt.Errorf("Heartbeat there is %v, MemberTimeout here is %v", other.heartbeat, s.memberTimeout)
-	case s.heartbeat >= other.memberTimeout:
-		return fmt.Errorf("Heartbeat here is %v, MemberTimeout there is %v", s.heartbeat, other.memberTimeout)
+	case 3*other.heartbeat > s.memberTimeout:
+		return fmt.Errorf("Heartbeat there is %v, MemberTimeout here is %v; it must be at least three times as long", other.heartbeat, s.memberTimeout)
+	case 3*s.heartbeat > other.memberTimeout:
+		return fmt.Errorf("Heartbeat here is %v, MemberTimeout there is %v; it must be at least three times as long", s.heartbeat, other.memberTimeout)
 	}
 	return nil
 }
