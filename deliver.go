@@ -50,6 +50,11 @@ func (n *Node) hear(in *interest, r *wire.Reader) {
 	}
 	events := (*buf)[:0]
 	in.mu.Lock()
+	if in.removed {
+		in.mu.Unlock()
+		n.events.Put(buf)
+		return
+	}
 	in.tellLoss(n)
 	var (
 		m     wire.Message
@@ -159,36 +164,6 @@ func (k sink) Gap(id transport.Link, channels []string, resubscribe bool, cause 
 	}
 	what := &loss{cause: GapBroker, since: l.heardLast(), err: cause}
 	n.interests.gap(n, l, channels, resubscribe, what)
-}
-
-// gap notes a loss on a link that stays connected: of the named channels, or of all.
-func (t *interestTable) gap(n *Node, l *link, channels []string, resubscribe bool, what *loss) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	one := func(in *interest) {
-		in.lose(what)
-		if resubscribe {
-			in.confirmed = false
-			t.queue(in)
-			return
-		}
-		in.mu.Lock()
-		in.tellLoss(n)
-		in.mu.Unlock()
-	}
-	if channels == nil {
-		for _, in := range t.m {
-			if in.link == l {
-				one(in)
-			}
-		}
-		return
-	}
-	for _, name := range channels {
-		if in := t.m[name]; in != nil && in.link == l {
-			one(in)
-		}
-	}
 }
 
 // Down implements [transport.Sink].

@@ -69,7 +69,7 @@ func (l *link) addProbe() {
 	for k := 0; ; k++ {
 		a := probeAddress(l.n.id, k)
 		if l.n.t.Link(l.n.names.channel(a)) == l.id {
-			l.probe = l.n.own(a)
+			l.probe = l.n.own(a, l)
 			return
 		}
 	}
@@ -78,7 +78,6 @@ func (l *link) addProbe() {
 // supervise is the life of the link.
 func (l *link) supervise() {
 	n := l.n
-	served := false
 	for failures := 0; n.ctx.Err() == nil; {
 		ctx, cancel := context.WithTimeout(n.ctx, n.o.ProbeTimeout)
 		err := n.t.Connect(ctx, l.id)
@@ -87,10 +86,6 @@ func (l *link) supervise() {
 			if failures > 0 {
 				n.log.Info("link connected", "link", int(l.id), "attempts", failures+1)
 			}
-			if served {
-				n.stats.reconnects.Add(1)
-			}
-			served = true
 			var useful bool
 			useful, err = l.serve()
 			n.t.Disconnect(l.id)
@@ -99,6 +94,7 @@ func (l *link) supervise() {
 			}
 			n.log.Warn("link lost; connecting anew", "link", int(l.id), "err", err)
 			l.lost(err)
+			n.stats.reconnects.Add(1)
 			if useful {
 				failures = 0
 				continue
@@ -217,7 +213,7 @@ func (l *link) lost(cause error) {
 	l.probes.unanswered = time.Time{}
 	l.mu.Unlock()
 	l.lane.setLink(false, nil) // publishes wait for one attempt
-	l.n.interests.lost(l, &loss{cause: GapLink, since: l.heardLast(), err: cause})
+	l.n.interests.lost(l.n, l, &loss{cause: GapLink, since: l.heardLast(), err: cause})
 	l.n.health.look()
 }
 

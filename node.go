@@ -52,8 +52,10 @@ type Node struct {
 	calls      sync.Pool    // of *call
 	events     sync.Pool    // of *[]Event: what a frame's messages are gathered in
 
+	making  sync.Mutex // held while a link is made
 	mu      sync.Mutex
 	links   map[transport.Link]*link // guarded by mu
+	started bool                     // links start as they are made: guarded by mu
 	closing bool                     // guarded by mu
 	gone    chan struct{}            // closed when Close has done its work
 	ending  atomic.Bool              // closing, for the hot paths
@@ -129,22 +131,16 @@ func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) 
 
 // start subscribes the engine's own channels, connects, and waits for the first outcome.
 func (n *Node) start(ctx context.Context) error {
-	members := n.own(membersAddress)
-	inbox := n.own(inboxAddress(n.id))
-	l := n.linkOf(members.channel)
-	l.first = members
-	n.linkOf(inbox.channel)
-	for _, l := range n.allLinks() {
-		l.addProbe()
-	}
+	l := n.linkOf(n.names.channel(membersAddress))
+	l.first = n.own(membersAddress, l)
+	inbox := inboxAddress(n.id)
+	n.own(inbox, n.linkOf(n.names.channel(inbox)))
 	n.work.Go(n.duties)
 	n.work.Go(n.verify)
 
 	first := make(chan error, 1) // the outcome of the first attempt of the members' link
 	l.outcome = first
-	for _, l := range n.allLinks() {
-		l.start()
-	}
+	n.startLinks()
 	select {
 	case err := <-first:
 		switch {
@@ -183,6 +179,9 @@ func (n *Node) start(ctx context.Context) error {
 
 // abort frees everything without a word to anybody.
 func (n *Node) abort() {
+	n.mu.Lock()
+	n.closing = true
+	n.mu.Unlock()
 	n.ending.Store(true)
 	n.cancel(ErrClosed)
 	_ = n.t.Close() // nothing was promised to anybody yet
@@ -205,17 +204,36 @@ func (n *Node) error(op string, a Address, err error) error {
 	return &Error{Op: op, Address: a, Err: err, hashNames: n.o.HashNames}
 }
 
-// linkOf returns the link a channel uses, making it if it is new.
+// linkOf returns the link a channel uses, making it if it is new. interestTable.mu must not be held.
 func (n *Node) linkOf(channel string) *link {
 	id := n.t.Link(channel)
+	if l := n.link(id); l != nil {
+		return l
+	}
+	n.making.Lock()
+	defer n.making.Unlock()
+	if l := n.link(id); l != nil {
+		return l
+	}
+	l := newLink(n, id)
+	l.addProbe()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l := n.links[id]
-	if l == nil {
-		l = newLink(n, id)
-		n.links[id] = l
+	n.links[id] = l
+	if n.started && !n.closing { // under mu: not while Close waits for the goroutines
+		l.start()
 	}
 	return l
+}
+
+// startLinks starts the links that are known, and lets those start that come later.
+func (n *Node) startLinks() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.started = true
+	for _, l := range n.links {
+		l.start()
+	}
 }
 
 func (n *Node) link(id transport.Link) *link {

@@ -25,6 +25,22 @@ func probeAddress(node NodeID, k int) Address {
 	return Address{kind: kindSystem, name: "probe/" + string(node) + "/" + strconv.Itoa(k)}
 }
 
+// own wants a channel of the engine's own, for the node's life.
+func (n *Node) own(a Address, l *link) *interest {
+	channel := n.names.channel(a)
+	t := &n.interests
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in := t.m[channel]
+	if in == nil {
+		in = &interest{addr: a, channel: channel, link: l, own: true, refs: 1}
+		t.m[channel] = in
+		t.verifier.own = append(t.verifier.own, in)
+		t.queue(in)
+	}
+	return in
+}
+
 // sendOwn queues a message of the engine's own. It is dropped where the link is not up.
 func (n *Node) sendOwn(to Address, t wire.Type, payload []byte) {
 	for range 2 { // an outlet may be dropped between finding and using it
