@@ -17,12 +17,16 @@ type subscription struct {
 	mu       sync.Mutex // guards what follows
 	queue    []Event
 	overflow *Gap          // the last event of queue, if it stands for what did not fit
+	unsure   bool          // how much overflow stands for is not known
 	done     chan struct{} // closed when the run in progress has ended; nil if nobody waits
 	messages int32         // in queue or taken by the run and not handled yet
 	bytes    int32         // their size
 	running  bool
 	ended    bool
 }
+
+// gapRoom is how many gaps a full queue takes before they are merged.
+const gapRoom = 16
 
 // eventOverhead is what a message without payload counts in a queue.
 const eventOverhead = 64
@@ -49,20 +53,15 @@ func (s *subscription) push(events []Event) {
 				stats.receiveBytes.Add(int64(size))
 				continue
 			}
-			if s.overflow == nil {
-				if now.IsZero() {
-					now = time.Now()
-				}
-				s.overflow = &Gap{Address: s.in.addr, Cause: GapOverflow, Since: now}
-				s.queue = append(s.queue, s.overflow)
-				stats.gaps.Add(1)
+			if now.IsZero() {
+				now = time.Now()
 			}
-			s.overflow.Missed++
+			s.spill(now, 1)
 			stats.knownMissed.Add(1)
 		case *Gap:
 			stats.knownMissed.Add(e.Missed)
-			if s.overflow != nil { // nothing fits behind it: one gap for all of them, or gaps would be the unbounded queue
-				s.overflow.Missed += e.Missed
+			if s.overflow != nil || len(s.queue) >= s.n.o.QueueMessages+gapRoom {
+				s.spill(e.Since, e.Missed) // one gap for all of them, or gaps would be the unbounded queue
 				continue
 			}
 			stats.gaps.Add(1)
@@ -77,6 +76,23 @@ func (s *subscription) push(events []Event) {
 	s.mu.Unlock()
 	if start {
 		go s.run()
+	}
+}
+
+// spill notes what does not fit, in one gap at the end of the queue: missed messages since a time, 0 for unknown. mu is held.
+func (s *subscription) spill(since time.Time, missed uint64) {
+	if s.overflow == nil {
+		s.overflow, s.unsure = &Gap{Address: s.in.addr, Cause: GapOverflow, Since: since}, false
+		s.queue = append(s.queue, s.overflow)
+		s.n.stats.gaps.Add(1)
+	}
+	g := s.overflow
+	if since.Before(g.Since) {
+		g.Since = since
+	}
+	s.unsure = s.unsure || missed == 0
+	if g.Missed += missed; s.unsure {
+		g.Missed = 0
 	}
 }
 
@@ -101,6 +117,7 @@ func (s *subscription) run() {
 		s.mu.Lock()
 		if s.ended || len(s.queue) == 0 {
 			s.running = false
+			s.queue = nil // an idle one keeps no buffer
 			if s.done != nil {
 				close(s.done)
 				s.done = nil
