@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gobackplane/backplane/internal/wire"
+	"github.com/gobackplane/backplane/transport"
 )
 
 // Publish implements [Backplane].
@@ -107,12 +108,32 @@ func notSent(cause error) error {
 }
 
 // uncertain is the error of a message of which bytes may have left.
-func uncertain(cause error) error {
-	if errors.Is(cause, ErrUncertain) {
-		return cause
+func uncertain(cause error) error { return &uncertainError{cause} }
+
+// uncertainError is ErrUncertain with its cause. It does not match the definite sentinels although its cause may: who
+// sends again on ErrUnavailable must not do so here.
+type uncertainError struct{ cause error }
+
+func (e *uncertainError) Error() string {
+	if errors.Is(e.cause, ErrUncertain) {
+		return e.cause.Error()
 	}
-	return fmt.Errorf("%w: %w", ErrUncertain, cause)
+	return ErrUncertain.Error() + ": " + e.cause.Error()
 }
+
+// Is matches ErrUncertain, and what the cause matches except the definite sentinels.
+func (e *uncertainError) Is(target error) bool {
+	switch target { //nolint:errorlint // the sentinels themselves are meant
+	case ErrUncertain:
+		return true
+	case ErrClosed, ErrTooLarge, ErrInvalidAddress, ErrUnavailable, ErrDenied, ErrUnsupported, transport.ErrReadOnly:
+		return false
+	}
+	return errors.Is(e.cause, target)
+}
+
+// As finds what the cause holds, for example a *net.OpError.
+func (e *uncertainError) As(target any) bool { return errors.As(e.cause, target) }
 
 // call is one Publish or PublishBatch that waits for the fate of its items.
 type call struct {

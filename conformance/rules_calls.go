@@ -86,6 +86,8 @@ func judgeErrors(v *view) []violation {
 			say("which shows a payload.")
 		case !named:
 			say("which is none of the errors that it may return (%s).", o.Class)
+		case o.Both:
+			say("which is uncertain and definite at once: nobody can tell whether to send again.")
 		case !o.Typed && (verb == "Publish" || verb == "Subscribe"):
 			say("which is no *backplane.Error.")
 		}

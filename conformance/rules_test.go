@@ -55,7 +55,7 @@ func (s *script) node(name string) int {
 var scriptResults = map[string]error{
 	"": nil, "ok": nil,
 	"closed": backplane.ErrClosed, "too-large": backplane.ErrTooLarge, "unavailable": backplane.ErrUnavailable,
-	"uncertain": backplane.ErrUncertain, "invalid": backplane.ErrInvalidAddress,
+	"uncertain": backplane.ErrUncertain, "both": errors.Join(backplane.ErrUncertain, backplane.ErrUnavailable), "invalid": backplane.ErrInvalidAddress,
 }
 
 func (s *script) result(f []string, at int) error {
@@ -293,6 +293,7 @@ func TestRules(t *testing.T) {
 
 		{"errors – documented – pass", start + "n1 pub 1 room uncertain\n n1 pub 2 room too-large\n n1 sub b room unavailable", ""},
 		{"errors – undocumented – fail", "n1 pub 1 room oops", "errors"},
+		{"errors – uncertain and definite – fail", "n1 pub 1 room both", "errors"},
 		{"errors – no *Error – fail", "n1 pub 1 room bare", "errors"},
 		{"errors – shows the payload – fail", "n1 pub 1 room leak", "errors"},
 		{"errors – a subscribe that is uncertain – fail", "n1 sub a room uncertain", "errors"},
