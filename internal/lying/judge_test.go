@@ -30,6 +30,9 @@ func (w *world) judge() (untraced int) {
 				w.t.Errorf("n%d, subscribed to %v at entry %d: %s", e.node, e.to, e.from, complaint)
 			}
 			untraced += p.untraced
+			if len(p.complaints) > 0 {
+				p.show()
+			}
 		}
 	}
 	return untraced
@@ -104,6 +107,39 @@ type pair struct {
 
 func (p *pair) complain(format string, args ...any) {
 	p.complaints = append(p.complaints, fmt.Sprintf(format, args...))
+}
+
+// show logs what concerns the pair: what the publisher sent, what the node got or did not get, and what was heard.
+func (p *pair) show() {
+	heard := 0
+	show := func(until int) {
+		for ; heard < len(p.ear.events) && p.ear.events[heard].entry <= until; heard++ {
+			if h := p.ear.events[heard]; h.gap != nil {
+				p.t.Logf("          heard a gap: %v of %d from %q: %v", h.gap.Cause, h.gap.Missed, h.gap.Publisher, h.gap.Err)
+			} else if h.from == p.id {
+				p.t.Logf("          heard %q", h.payload)
+			}
+		}
+	}
+	for i, f := range p.read {
+		show(i)
+		if i == p.ear.from {
+			p.t.Logf("%6d %v subscribed", i, f.at.Format("04:05.000"))
+		}
+		about := f.node == p.node && f.publisher == p.id || f.out && f.publisher == p.id
+		if about && f.heartbeat && !f.out {
+			p.t.Logf("%6d %v heartbeat, clock %d, handed %v", i, f.at.Format("04:05.000"), f.clock, f.handed)
+		}
+		if f.node == p.node && f.event != "" {
+			p.t.Logf("%6d %v %s", i, f.at.Format("04:05.000"), f.event)
+		}
+		for _, m := range f.numbered {
+			if about && m.to == p.ear.to {
+				p.t.Logf("%6d %v out %v, handed %v, refused %v, %q: %v %q", i, f.at.Format("04:05.000"), f.out, f.handed, f.refused, f.lie, m, m.payload)
+			}
+		}
+	}
+	show(len(p.read))
 }
 
 // judge walks what was heard; the gaps between two messages have to cover what is missing there.
@@ -257,6 +293,8 @@ type frame struct {
 	handed    bool // to the node
 	refused   bool // published, and surely not taken: its numbers were given back
 	garbled   bool // what was handed is something else
+	lie       lying.Lie
+	event     string // a lie about a subscription
 	numbered  []numbered
 	heartbeat bool // to all
 	clock     uint64
@@ -280,8 +318,11 @@ func (m numbered) String() string {
 func readAll(entries []lying.Entry) []frame {
 	frames := make([]frame, len(entries))
 	for i, e := range entries {
-		f := frame{at: e.At, node: e.Node, out: e.Out, handed: !e.Out && e.Lie == "", garbled: e.Lie == lying.Garble}
+		f := frame{lie: e.Lie, at: e.At, node: e.Node, out: e.Out, handed: !e.Out && e.Lie == "", garbled: e.Lie == lying.Garble}
 		f.refused = e.Err != nil && definite(e.Err)
+		if e.Data == nil {
+			f.event = fmt.Sprintf("%s %q", e.Lie, e.Channel)
+		}
 		if r, err := wire.NewReader(e.Data); err == nil {
 			f.publisher = backplane.NodeID(hex.EncodeToString(r.Publisher[:]))
 			var m wire.Message

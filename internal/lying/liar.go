@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gobackplane/backplane/transport"
 )
@@ -143,7 +144,7 @@ func (l *liar) Unsubscribe(ctx context.Context, link transport.Link, channels []
 		delete(l.lost, channel)
 	}
 	l.mu.Unlock()
-	return l.request(channels, l.inner.Unsubscribe, ctx, link, FalseLeave)
+	return l.request(channels, l.inner.Unsubscribe, ctx, link, FalseLeave, FalseFailure)
 }
 
 // request asks the inner transport for what is not lied about, and returns one answer for each channel.
@@ -166,6 +167,14 @@ func (l *liar) request(
 	var truth []error
 	if len(asked) > 0 {
 		truth = ask(ctx, link, asked)
+	}
+	if l.book.draw(Slow) != "" {
+		late := time.NewTimer(l.book.within(slowest))
+		defer late.Stop()
+		select {
+		case <-late.C:
+		case <-ctx.Done():
+		}
 	}
 	errs := make([]error, len(channels))
 	failed := false

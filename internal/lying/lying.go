@@ -45,8 +45,9 @@ const (
 // The lies about subscriptions.
 const (
 	FalseConfirm Lie = "false confirm" // a subscribe is confirmed, and was not done
-	FalseFailure Lie = "false failure" // a subscribe was done, and is said to have failed
+	FalseFailure Lie = "false failure" // a subscribe or unsubscribe was done, and is said to have failed
 	FalseLeave   Lie = "false leave"   // an unsubscribe is confirmed, and was not done
+	Slow         Lie = "slow"          // the answer to a call takes up to a second, though it could come at once; drawn for each call
 )
 
 // Odds are the probabilities of lies: for each frame, and for each channel of a subscribe or unsubscribe. What is not

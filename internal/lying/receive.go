@@ -11,6 +11,7 @@ const (
 	latest   = 5 * time.Second  // how late a delayed frame is, at most
 	longest  = 10 * time.Second // how late a repeat is, at most
 	overtake = time.Second      // how long a frame waits for the next one of its channel
+	slowest  = time.Second      // how long an answer takes, at most
 )
 
 // receiver is the sink that the inner transport sees.
