@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gobackplane/backplane/transport"
@@ -366,4 +368,56 @@ func TestDownComesOnceAndNotAfterDisconnect(t *testing.T) {
 	if err := n.Check(t.Context(), transport.OnlyLink); class(t, err) != "closed" {
 		t.Error(err)
 	}
+}
+
+// quiet is a sink that must not be called while it is off.
+type quiet struct {
+	*notes
+
+	heard chan struct{}
+	off   atomic.Bool
+	late  atomic.Int64
+}
+
+func (q *quiet) Frame(transport.Link, string, []byte) {
+	if q.off.Load() {
+		q.late.Add(1)
+	}
+	select {
+	case q.heard <- struct{}{}:
+	default:
+	}
+}
+
+// When Disconnect has returned, the sink hears nothing, however much is on its way.
+func TestDisconnectIsSilent(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.on("SUBSCRIBE", func(c *fakeConn, args []string) string {
+		return ordinary(c, args) + strings.Repeat(message("ward:0", "hello"), 2000)
+	})
+	n := open(t, to(f))
+	sink := &quiet{notes: n.sink, heard: make(chan struct{}, 1)}
+	n.Start(sink)
+	for range 30 {
+		if err := n.Connect(t.Context(), transport.OnlyLink); err != nil {
+			t.Fatal(err)
+		}
+		go n.Subscribe(t.Context(), transport.OnlyLink, channels(1))
+		<-sink.heard
+		n.Disconnect(transport.OnlyLink)
+		sink.off.Store(true)
+		for range 100 {
+			runtime.Gosched()
+		}
+		sink.off.Store(false)
+		select {
+		case <-sink.heard:
+		default:
+		}
+	}
+	if late := sink.late.Load(); late > 0 {
+		t.Errorf("%d frames after Disconnect", late)
+	}
+	n.sink.await(t)
 }
