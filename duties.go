@@ -51,7 +51,7 @@ func (n *Node) duties() {
 		}
 		if !now.Before(next.members) {
 			next.members = now.Add(n.o.Heartbeat / 2)
-			n.members.check(now)
+			n.members.check(now, n.membersLink.provenAt())
 		}
 		if !now.Before(next.sweep) {
 			next.sweep = now.Add(n.o.MemberTimeout)

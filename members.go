@@ -29,6 +29,9 @@ const (
 // goneMost is how many nodes that died are remembered, to notice when one speaks again.
 const goneMost = 4096
 
+// memberMost bounds the table of members; nobody has so many.
+const memberMost = 1 << 16
+
 // memberTable knows who is alive.
 type memberTable struct {
 	n *Node
@@ -200,10 +203,14 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 		t.mu.Unlock()
 		return
 	}
-	_, back := t.gone[p]
-	delete(t.gone, p)
 	m := t.m[p]
 	fresh := m == nil
+	if fresh && len(t.m) >= memberMost {
+		t.mu.Unlock()
+		return
+	}
+	_, back := t.gone[p]
+	delete(t.gone, p)
 	if fresh {
 		m = &member{Member: Member{ID: nodeID(p), Label: string(label), Since: now}}
 		t.m[p] = m
@@ -255,15 +262,17 @@ func (t *interestTable) memberBack(n *Node, p wire.Publisher, id NodeID) {
 	}
 }
 
-// checkMembers declares dead who has been silent for too long.
-func (t *memberTable) check(now time.Time) {
+// check declares dead who has been silent for too long, while this node could hear: proven is when the newest probe was
+// sent that came back on the link on which heartbeats come. Two heartbeats at least should have come before it.
+func (t *memberTable) check(now, proven time.Time) {
 	n := t.n
+	timeout := n.o.MemberTimeout
 	var dead []*member
 	var publishers []wire.Publisher
 	t.mu.Lock()
 	if now.After(t.settling) {
 		for p, m := range t.m {
-			if now.Sub(m.heard) >= n.o.MemberTimeout {
+			if now.Sub(m.heard) >= timeout && proven.Sub(m.heard) >= timeout*2/3 {
 				delete(t.m, p)
 				if len(t.gone) >= goneMost {
 					clear(t.gone)

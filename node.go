@@ -21,14 +21,15 @@ import (
 // All methods may be called concurrently.
 type Node struct {
 	// Immutable.
-	o         Options // with its defaults filled in
-	id        NodeID
-	publisher wire.Publisher // the id on the wire
-	t         transport.Transport
-	names     namer
-	maxFrame  int // 0 for no limit
-	settings  settings
-	log       *slog.Logger
+	o           Options // with its defaults filled in
+	id          NodeID
+	publisher   wire.Publisher // the id on the wire
+	t           transport.Transport
+	names       namer
+	membersLink *link // where heartbeats come
+	maxFrame    int   // 0 for no limit
+	settings    settings
+	log         *slog.Logger
 
 	// ctx ends when the node closes; every goroutine ends with it. handlers derives from it, ends a little earlier, and
 	// marks what runs inside a handler.
@@ -133,6 +134,7 @@ func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) 
 func (n *Node) start(ctx context.Context) error {
 	l := n.linkOf(n.names.channel(membersAddress))
 	l.first = n.own(membersAddress, l)
+	n.membersLink = l
 	inbox := inboxAddress(n.id)
 	n.own(inbox, n.linkOf(n.names.channel(inbox)))
 	n.work.Go(n.duties)

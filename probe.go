@@ -11,6 +11,7 @@ import (
 type probing struct {
 	newest     uint64                      // counts the probes that were sent
 	answered   uint64                      // the newest one that came back
+	provenAt   time.Time                   // when it was sent
 	sent       [probesRemembered]time.Time // when each of the last ones was sent
 	unanswered time.Time                   // since when a probe is due to come back; zero if none is
 	begun      bool                        // one was sent on the present connection
@@ -56,7 +57,8 @@ func (p *probing) back(k uint64, now time.Time) (took time.Duration, ok bool) {
 		p.unanswered = p.sentAt(p.newest)
 	}
 	if p.newest-k < probesRemembered {
-		took = max(now.Sub(p.sentAt(k)), 1)
+		p.provenAt = p.sentAt(k)
+		took = max(now.Sub(p.provenAt), 1)
 	}
 	return took, true
 }
@@ -144,6 +146,13 @@ func (l *link) newestProbe() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.probes.newest
+}
+
+// provenAt returns when the newest probe was sent that came back; the zero time if none did.
+func (l *link) provenAt() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.probes.provenAt
 }
 
 // probedAfter reports whether a probe came back that was sent after the given one.
