@@ -186,7 +186,7 @@ func (p *publisher) run(ctx context.Context, s *session, f func() error) error {
 	switch ended := !stop(); {
 	case ended && err != nil:
 		p.drop(s)
-		return context.Cause(ctx)
+		return ctx.Err()
 	case ended, err != nil && !isReply(err):
 		p.drop(s)
 	}
@@ -195,7 +195,7 @@ func (p *publisher) run(ctx context.Context, s *session, f func() error) error {
 
 // enter waits for the turn, and opens a session if there is none. The errors are definite: nothing was sent.
 func (p *publisher) enter(ctx context.Context) (*session, error) {
-	ended := func() error { return unavailable(context.Cause(ctx), "nothing was sent") }
+	ended := func() error { return unavailable(ctx.Err(), "nothing was sent") }
 	if ctx.Err() != nil { // or the turn could be taken all the same, and a good connection closed for nothing
 		return nil, ended()
 	}

@@ -155,8 +155,8 @@ func TestPublishInterrupted(t *testing.T) {
 			f := newFake(t)
 			came := hang(f)
 			n := connect(t, to(f))
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
 			outcome, behind := make(chan []error, 1), make(chan []error, 1)
 			go func() { outcome <- n.send(ctx, "a", "b") }()
 			<-came
@@ -164,7 +164,7 @@ func TestPublishInterrupted(t *testing.T) {
 			want := "unavailable"
 			switch way {
 			case "context":
-				cancel()
+				cancel(transport.ErrClosed) // a cause may be one of our classes, and must not become the error's
 			case "Disconnect":
 				n.Disconnect(transport.OnlyLink)
 			case "Close":

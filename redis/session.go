@@ -54,7 +54,7 @@ func (b *bus) open(ctx context.Context, addr, purpose string) (*session, error) 
 	stop := context.AfterFunc(ctx, sock.abort)
 	err = s.introduce(ctx, "backplane:"+b.cfg.Namespace+":"+string(b.cfg.Node)+":"+purpose)
 	if !stop() && err == nil {
-		err = context.Cause(ctx)
+		err = ctx.Err()
 	}
 	if err != nil {
 		err = s.explain(ctx, err)
@@ -157,7 +157,7 @@ func (s *session) explain(ctx context.Context, err error) error {
 	case first == "-DENIED":
 		return denied(nil, "the server is in protected mode: it lets nobody in from other machines before a password is set")
 	}
-	if ended := context.Cause(ctx); ended != nil {
+	if ended := ctx.Err(); ended != nil {
 		return unavailable(ended, "the server at "+s.addr+" did not answer in time")
 	}
 	hint := " (if it is a port for TLS, write rediss:// instead of redis://)"

@@ -54,7 +54,7 @@ func (l *link) change(ctx context.Context, verb string, channels []string) []err
 		case done := <-c.done:
 			c.settle(done)
 		case <-ctx.Done():
-			return c.abandon(unavailable(context.Cause(ctx), "the server did not confirm in time"))
+			return c.abandon(unavailable(ctx.Err(), "the server did not confirm in time"))
 		case <-l.dead:
 			return c.abandon(l.cause)
 		}
