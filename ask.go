@@ -214,7 +214,12 @@ func (n *Node) ownAnswer(ctx context.Context, c <-chan Answer) (Answer, error) {
 	case a := <-c:
 		return a, nil
 	case <-ctx.Done():
-		return Answer{Node: n.id, Err: noAnswer(ctx)}, nil
+		select {
+		case a := <-c:
+			return a, nil
+		default:
+			return Answer{Node: n.id, Err: noAnswer(ctx)}, nil
+		}
 	case <-n.ctx.Done():
 		return Answer{}, ErrClosed
 	}

@@ -449,6 +449,7 @@ func (p *parcel) wanted() bool {
 func (l *lane) settle(p *parcel, err error) {
 	o := p.outlet
 	o.flight = false
+	mark := p.items[0].typ == wire.TailMark // once it is settled an item may be somebody else's
 	again := errors.Is(err, ErrUnavailable) || errors.Is(err, transport.ErrReadOnly) || !refused(err)
 	switch {
 	case err == nil:
@@ -475,6 +476,9 @@ func (l *lane) settle(p *parcel, err error) {
 		o.retry = p
 		l.rest(o)
 	}
+	if mark && errors.Is(err, ErrDenied) {
+		o.epoch, o.last = 0, 0 // who may not publish there any more has nothing to keep a number for
+	}
 	if l.failing != nil {
 		l.failOutlet(o)
 	}
@@ -489,7 +493,7 @@ func (l *lane) finish(p *parcel, err error) {
 		l.release(it)
 		if it.typ == wire.TailMark {
 			o.closing = false
-			if err == nil || errors.Is(err, ErrDenied) { // who may not publish there any more has nothing to keep a number for
+			if err == nil {
 				o.epoch, o.last = 0, 0
 			}
 		}

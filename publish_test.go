@@ -191,7 +191,11 @@ func TestRefusalAfterAnUnknownOutcomeEnds(t *testing.T) {
 				}
 			})
 			a := open(t, opener, backplane.Options{})
-			wantIs(t, "publish", a.Publish(within(t, time.Minute), ward, nil), backplane.ErrUncertain, refusal)
+			err := a.Publish(within(t, time.Minute), ward, nil)
+			wantIs(t, "publish", err, backplane.ErrUncertain)
+			if errors.Is(err, refusal) {
+				t.Errorf("definite and uncertain at once: %v", err)
+			}
 			if calls != 2 {
 				t.Errorf("%d attempts", calls)
 			}
