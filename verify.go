@@ -83,7 +83,7 @@ func (t *interestTable) toProve(in *interest) {
 			v.all = t.withoutRemoved(v.all, func(in *interest) { in.known = false })
 		}
 	}
-	if !in.proving && v.failed[in] < 2 { // one that failed twice has its turn with all
+	if !in.proving {
 		in.proving = true
 		if v.fresh = append(v.fresh, in); t.crowded(v.fresh) {
 			v.fresh = t.withoutRemoved(v.fresh, func(in *interest) { in.proving = false })
@@ -156,7 +156,11 @@ func (t *interestTable) due(n *Node, now time.Time) []*interest {
 			continue
 		}
 		v.next++
-		if !in.proving && t.inForce(in) && silent(in, silence) {
+		switch {
+		case in.proving || !t.inForce(in) || !silent(in, silence):
+		case v.failed[in] > 0:
+			t.renew(in) // and it is proven when it is confirmed
+		default:
 			take(in)
 		}
 	}
@@ -194,7 +198,10 @@ func (n *Node) prove(due []*interest) {
 	for i, in := range due {
 		if errs[i] != nil {
 			in.proving = false
-			if t.inForce(in) && !in.proof().proven() && !errors.Is(errs[i], ErrDenied) { // who may not publish there cannot know
+			switch {
+			case errors.Is(errs[i], ErrDenied): // who may not publish there cannot know
+				in.prove(n.proofAt(time.Now(), true))
+			case t.inForce(in) && !in.proof().proven():
 				t.toProve(in)
 			}
 			continue
@@ -276,7 +283,8 @@ func (t *interestTable) judge(n *Node, now time.Time) {
 	}
 }
 
-// undelivered gives an interest up that does not deliver: it is unsubscribed, subscribed anew, and gets its gap. mu is held.
+// undelivered gives an interest up that does not deliver: it is unsubscribed, subscribed anew, and gets its gap. One that fails
+// again gets there when it has its turn with all. mu is held.
 func (t *interestTable) undelivered(n *Node, in *interest) {
 	v := &t.verifier
 	if v.failed == nil {
@@ -287,6 +295,13 @@ func (t *interestTable) undelivered(n *Node, in *interest) {
 		n.settle() // the silence of the members was our own
 	}
 	in.lose(&loss{cause: GapBroker, since: in.proof().time(n), err: errNotDelivered})
+	if v.failed[in] == 1 || in.own { // the own ones are few, and not among all
+		t.renew(in)
+	}
+}
+
+// renew lets an interest be unsubscribed and subscribed anew. mu is held.
+func (t *interestTable) renew(in *interest) {
 	in.renew = true
 	t.queue(in)
 }
