@@ -493,11 +493,14 @@ func TestCloseFromAnotherNodesHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := inmem.NewBroker()
 		a, b := open(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
-		release := make(chan struct{})
-		sub, err := a.Subscribe(t.Context(), ward, func(context.Context, backplane.Event) { <-release })
+		started, release := make(chan struct{}), make(chan struct{})
+		sub, err := a.Subscribe(t.Context(), ward, func(context.Context, backplane.Event) { close(started); <-release })
 		wantIs(t, "subscribe", err)
 		done := make(chan error, 1)
-		_, err = b.Subscribe(t.Context(), ward, func(ctx context.Context, _ backplane.Event) { done <- sub.Close(ctx) })
+		_, err = b.Subscribe(t.Context(), ward, func(ctx context.Context, _ backplane.Event) {
+			<-started // else there is nothing to wait for
+			done <- sub.Close(ctx)
+		})
 		wantIs(t, "subscribe", err)
 		publish(t, a, ward, "1")
 		synctest.Wait()
