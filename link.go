@@ -180,6 +180,7 @@ func (l *link) setRestored() {
 	l.mu.Unlock()
 	if first {
 		l.n.health.look()
+		l.tellHeard()
 	}
 }
 

@@ -129,14 +129,20 @@ func (l *link) probeHeard(k uint64) {
 	if took > 0 {
 		l.lastProbe.Store(int64(took))
 	}
-	first := ok && !l.probes.told
-	l.probes.told = l.probes.told || ok
 	l.mu.Unlock()
-	if !ok {
-		return
+	if ok {
+		l.n.health.look()
+		l.tellHeard()
 	}
-	l.n.health.look() // before Open returns
-	if first {
+}
+
+// tellHeard lets Open go on once the link is whole, after health has looked: a probe came back and every subscription was
+// asked for, so that the node is Up when Open returns.
+func (l *link) tellHeard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.probes.proven && l.restored && !l.probes.told {
+		l.probes.told = true
 		close(l.heard)
 	}
 }
