@@ -9,9 +9,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,7 +36,8 @@ type fake struct {
 
 	greet func(net.Conn) // guarded by mu: sees a connection before all else; may be nil
 
-	work sync.WaitGroup
+	serving atomic.Int64 // connections that are open
+	work    sync.WaitGroup
 }
 
 type fakeConn struct {
@@ -60,6 +63,7 @@ func newFake(t *testing.T) *fake {
 			c := &fakeConn{Conn: conn}
 			f.mu.Lock()
 			f.conns = append(f.conns, c)
+			f.serving.Add(1)
 			f.mu.Unlock()
 			f.work.Go(func() { f.serve(c) })
 		}
@@ -100,6 +104,16 @@ func (f *fake) kick() {
 	}
 }
 
+// awaitConns waits until so many connections are open.
+func (f *fake) awaitConns(t *testing.T, n int64) {
+	t.Helper()
+	for begun := time.Now(); f.serving.Load() != n; runtime.Gosched() {
+		if time.Since(begun) > patience {
+			t.Fatalf("%d connections are open, want %d", f.serving.Load(), n)
+		}
+	}
+}
+
 // commands returns what came so far.
 func (f *fake) commands() []string {
 	f.mu.Lock()
@@ -115,6 +129,7 @@ func (f *fake) accepted() int {
 }
 
 func (f *fake) serve(c *fakeConn) {
+	defer f.serving.Add(-1)
 	defer func() { _ = c.Close() }()
 	f.mu.Lock()
 	greet := f.greet

@@ -70,12 +70,13 @@ func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []err
 		for outcomes.known < len(frames) {
 			batch := frames[outcomes.known:]
 			batch = batch[:min(len(batch), pipelined)]
-			failed := p.write(s, batch)
-			if failed != nil { // the server may have answered some, and said why it takes no more
+			unsent := p.write(s, batch)
+			if unsent != nil { // the server may have answered some, and said why it takes no more
 				_ = s.sock.SetReadDeadline(time.Now().Add(lastWordTimeout))
 			}
-			if err := p.read(len(batch), outcomes); failed != nil || err != nil {
-				return cmp.Or(failed, err)
+			unread := p.read(len(batch), outcomes)
+			if failed := cmp.Or(unsent, unread); failed != nil {
+				return failed
 			}
 		}
 		return nil

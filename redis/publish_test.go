@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gobackplane/backplane/transport"
 )
@@ -265,5 +267,51 @@ func TestWireCountsWhatMayHaveLeft(t *testing.T) {
 		if got := classesOf(t, n.send(t.Context(), "a")); got != "taken" {
 			t.Errorf("afterwards: %s", got)
 		}
+	}
+}
+
+// Not more is sent than a batch before its answers are read: a server may stop reading while we do not.
+func TestPublishReadsBetweenBatches(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	release := make(chan struct{})
+	f.on("PUBLISH", func(c *fakeConn, args []string) string {
+		<-release
+		return ordinary(c, args)
+	})
+	n := connect(t, to(f))
+	wire := n.link.pub.session.sock.wire
+	before := wire.sent.Load()
+	outcome := make(chan []error)
+	go func() { outcome <- n.send(t.Context(), make([]string, 3*pipelined)...) }()
+	want := pipelined * encodedSize(transport.Frame{Channel: "ward:c"})
+	for wire.sent.Load()-before < want && t.Context().Err() == nil {
+		runtime.Gosched()
+	}
+	if sent := wire.sent.Load() - before; sent != want {
+		t.Errorf("%d bytes were sent ahead, want %d", sent, want)
+	}
+	close(release)
+	if errs := errors.Join(<-outcome...); errs != nil {
+		t.Error(errs)
+	}
+}
+
+// Disconnect ends the attempt of a publish to make a new connection.
+func TestReconnectInterrupted(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	byData(f, map[string]string{"gone": ""})
+	n := connect(t, to(f))
+	n.timeout = time.Hour
+	n.send(t.Context(), "gone")
+	came := make(chan struct{}, 1)
+	f.greets(func(c net.Conn) { came <- struct{}{}; swallow(c) })
+	outcome := make(chan []error)
+	go func() { outcome <- n.send(t.Context(), "x") }()
+	<-came
+	n.Disconnect(transport.OnlyLink)
+	if got := classesOf(t, <-outcome); got != "unavailable" {
+		t.Error(got)
 	}
 }

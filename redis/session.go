@@ -173,10 +173,10 @@ func (s *session) explain(ctx context.Context, err error) error {
 
 // lastWord reads what a server that closed the connection may have said before, and explains it; nil if it is nothing.
 func lastWord(conn *tls.Conn) error {
-	if err := conn.SetReadDeadline(time.Now().Add(lastWordTimeout)); err != nil {
-		return nil
+	err := conn.SetReadDeadline(time.Now().Add(lastWordTimeout))
+	if err == nil {
+		_, err = conn.Read(make([]byte, 1))
 	}
-	_, err := conn.Read(make([]byte, 1))
 	return explainTLS(err)
 }
 

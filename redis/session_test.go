@@ -204,6 +204,7 @@ func TestSilentServer(t *testing.T) {
 			t.Errorf("TLS %v: the context ended: %v", secured, err)
 		}
 		n := open(t, o)
+		n.timeout = time.Hour
 		failed := make(chan error, 1)
 		go func() { failed <- n.Connect(t.Context(), transport.OnlyLink) }()
 		<-came
@@ -287,14 +288,16 @@ func TestEndpoints(t *testing.T) {
 				n.Subscribe(t.Context(), transport.OnlyLink, []string{"ward:c"})
 			}
 			for i, f := range fakes {
-				want := ""
+				want, open := "", int64(0)
 				if i == c.used {
+					open = 2
 					want = "PUBLISH ward:c ;SUBSCRIBE ward:c"
 				}
 				got := strings.Join(f.commands(), ";")
 				if got != want {
 					t.Errorf("endpoint %d got %q, want %q", i, got, want)
 				}
+				f.awaitConns(t, open)
 			}
 			if warned := strings.Contains(n.log.String(), "several endpoints"); warned != strings.HasPrefix(c.roles, "two") {
 				t.Errorf("log: %s", n.log)
