@@ -1,0 +1,205 @@
+package mutant
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gobackplane/backplane"
+)
+
+func links() []Mutant {
+	return []Mutant{
+		{
+			Name: "own-dialer", Defect: "the instance dials by itself, so that nobody can make its link fail.", Breaks: "link/used", Strict: true,
+			world: each(func(n *Node) { n.faults = func(Faults) Faults { return Faults{} } }),
+		},
+		{
+			Name: "silent-loss", Defect: "after an outage subscriptions are restored, and nobody is told.", Breaks: "link/loss-is-loud",
+			Seen: "dotnet/aspnetcore#38944: documented behaviour of SignalR",
+			world: each(func(n *Node) {
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					if !isGap(e) {
+						s.handler(ctx, e)
+					}
+				}
+			}),
+		},
+		{
+			Name: "gap-late", Defect: "a gap is told after the next message.", Breaks: "link/loss-is-loud",
+			world: each(func(n *Node) {
+				n.deliver = n.holdingGaps(func(ctx context.Context, s *Sub, gaps []backplane.Event, m backplane.Event) {
+					s.handler(ctx, m)
+					for _, g := range gaps {
+						s.handler(ctx, g)
+					}
+				})
+			}),
+		},
+		{
+			Name: "gap-counts-too-many", Defect: "a gap counts also what was heard.", Breaks: "link/loss-is-loud",
+			world: each(func(n *Node) {
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					if g, ok := e.(*backplane.Gap); ok && g.Missed > 0 {
+						more := *g
+						more.Missed += 1000
+						e = &more
+					}
+					s.handler(ctx, e)
+				}
+			}),
+		},
+		{
+			Name: "gap-on-demand", Defect: "a gap is told when the next message comes, and else never.", Breaks: "link/gap-complete",
+			world: each(func(n *Node) {
+				n.deliver = n.holdingGaps(func(ctx context.Context, s *Sub, gaps []backplane.Event, m backplane.Event) {
+					for _, g := range gaps {
+						s.handler(ctx, g)
+					}
+					s.handler(ctx, m)
+				})
+			}),
+		},
+		{
+			Name: "gap-to-be-safe", Defect: "an address that was silent for a while gets a gap with its next message.", Breaks: "link/gap-true",
+			world: each(func(n *Node) {
+				var mu sync.Mutex
+				last := map[*Sub]time.Time{}
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					mu.Lock()
+					silent := !last[s].IsZero() && time.Since(last[s]) > 500*time.Millisecond
+					last[s] = time.Now()
+					mu.Unlock()
+					if silent {
+						s.handler(ctx, &backplane.Gap{Address: s.to, Cause: backplane.GapLink, Since: time.Now()})
+					}
+					s.handler(ctx, e)
+				}
+			}),
+		},
+		{
+			Name: "forgets-subscriptions", Defect: "after an outage only the first 50 subscriptions are restored.", Breaks: "link/resubscribe",
+			Seen: "socketio/socket.io#950",
+			world: each(func(n *Node) {
+				var restored atomic.Int64
+				n.faults = func(f Faults) Faults {
+					heal := f.Heal
+					f.Heal = func() {
+						restored.Store(0)
+						heal()
+					}
+					return f
+				}
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					s.handler(ctx, e)
+					if isGap(e) && restored.Add(1) > 50 {
+						s.deaf.Store(true)
+					}
+				}
+			}),
+		},
+		{
+			Name: "nil-into-the-void", Defect: "Publish while the link is down is reported as done.", Breaks: "link/publish-down",
+			Seen: "client-side buffers that are dropped when a reconnect fails",
+			world: each(func(n *Node) {
+				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+					err := n.Node.Publish(ctx, to, payload)
+					if errors.Is(err, backplane.ErrUnavailable) {
+						return nil
+					}
+					return err
+				}
+			}),
+		},
+		{
+			Name: "heard-although-refused", Defect: "a publish whose answer was lost is reported as not sent.", Breaks: "link/publish-down",
+			world: each(func(n *Node) {
+				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+					short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+					defer cancel()
+					err := n.Node.Publish(short, to, payload)
+					if errors.Is(err, backplane.ErrUncertain) {
+						return refused("publish", to, backplane.ErrUnavailable)
+					}
+					return err
+				}
+			}),
+		},
+		{
+			Name: "deaf-subscribe", Defect: "Subscribe while the link is down is reported as done, and not made up for.", Breaks: "link/subscribe-down",
+			world: each(func(n *Node) {
+				var down atomic.Bool
+				n.faults = func(f Faults) Faults {
+					cut, heal := f.Cut, f.Heal
+					f.Cut = func() { cut(); down.Store(true) }
+					f.Heal = func() { down.Store(false); heal() }
+					return f
+				}
+				n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
+					if down.Load() {
+						return &Sub{n: n, to: to, handler: h, healthy: nothing{}}, nil
+					}
+					return n.subscribeHealthy(ctx, to, h)
+				}
+			}),
+		},
+		{
+			Name: "half-open-blind", Defect: "health believes the socket, and so a link that carries nothing is healthy.", Breaks: "link/half-open",
+			Seen: "SignalR/SignalR#4048",
+			world: each(func(n *Node) {
+				n.onHealth = func(f func(backplane.Health)) (stop func()) {
+					f(backplane.Health{State: backplane.Up})
+					return func() {}
+				}
+			}),
+		},
+		{
+			Name: "retry-as-new", Defect: "a publish of uncertain outcome is published again.", Breaks: "link/no-repeat",
+			Seen: "retries in client libraries",
+			world: each(func(n *Node) {
+				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+					short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+					defer cancel()
+					err := n.Node.Publish(short, to, payload)
+					if !errors.Is(err, backplane.ErrUncertain) {
+						return err
+					}
+					for ctx.Err() == nil {
+						if n.Node.Publish(ctx, to, payload) == nil {
+							return nil
+						}
+						pause(10 * time.Millisecond)
+					}
+					return err
+				}
+			}),
+		},
+	}
+}
+
+// holdingGaps keeps gaps until a message comes.
+func (n *Node) holdingGaps(
+	hand func(ctx context.Context, s *Sub, gaps []backplane.Event, m backplane.Event),
+) func(context.Context, *Sub, backplane.Event) {
+	var mu sync.Mutex
+	held := map[*Sub][]backplane.Event{}
+	return func(ctx context.Context, s *Sub, e backplane.Event) {
+		mu.Lock()
+		if isGap(e) {
+			held[s] = append(held[s], e)
+			mu.Unlock()
+			return
+		}
+		gaps := held[s]
+		delete(held, s)
+		mu.Unlock()
+		hand(ctx, s, gaps, e)
+	}
+}
+
+// nothing is the subscription that was never made.
+type nothing struct{}
+
+func (nothing) Close(context.Context) error { return nil }

@@ -1,0 +1,122 @@
+package mutant
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/gobackplane/backplane"
+)
+
+func payload() []Mutant {
+	return []Mutant{
+		{
+			Name: "cut-at-nul", Defect: "payloads end at their first NUL.", Breaks: "payload/intact",
+			world: respelled(func(p []byte) []byte { p, _, _ = bytes.Cut(p, []byte{0}); return p }),
+		},
+		{
+			Name: "truncate-4k", Defect: "payloads are cut at 4 KiB.", Breaks: "payload/intact",
+			world: respelled(func(p []byte) []byte { return p[:min(len(p), 4<<10)] }),
+		},
+		{
+			Name: "only-text", Defect: "bytes that are no UTF-8 are replaced.", Breaks: "payload/intact",
+			world: respelled(func(p []byte) []byte { return bytes.ToValidUTF8(p, []byte("\ufffd")) }),
+		},
+		{
+			Name: "drop-empty", Defect: "an empty payload is nothing to send.", Breaks: "payload/empty",
+			world: each(func(n *Node) {
+				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+					if len(payload) == 0 {
+						return nil
+					}
+					return n.Node.Publish(ctx, to, payload)
+				}
+			}),
+		},
+		{
+			Name: "nil-for-empty", Defect: "an empty payload arrives as nil.", Breaks: "payload/empty",
+			world: respelled(func(p []byte) []byte {
+				if len(p) == 0 {
+					return nil
+				}
+				return p
+			}),
+		},
+		{
+			Name: "alias-publisher", Defect: "receivers of the process get the publisher's own slice.", Breaks: "payload/reuse",
+			world: func(*World) func(*Node) {
+				var mu sync.Mutex
+				own := map[string][]byte{}
+				return func(n *Node) {
+					n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+						mu.Lock()
+						own[string(payload)] = payload
+						mu.Unlock()
+						return n.Node.Publish(ctx, to, payload)
+					}
+					n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+						if m, ok := message(e); ok {
+							mu.Lock()
+							p := own[string(m.Payload)]
+							mu.Unlock()
+							e = &backplane.Message{Address: m.Address, Publisher: m.Publisher, Payload: p}
+						}
+						s.handler(ctx, e)
+					}
+				}
+			},
+		},
+		{
+			Name: "read-buffer", Defect: "a payload is a part of the read buffer, which is used again.", Breaks: "payload/kept",
+			world: each(func(n *Node) {
+				var mu sync.Mutex
+				buffers := map[*Sub][]byte{}
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					if m, ok := message(e); ok {
+						mu.Lock()
+						buffers[s] = append(buffers[s][:0], m.Payload...)
+						e = &backplane.Message{Address: m.Address, Publisher: m.Publisher, Payload: buffers[s]}
+						mu.Unlock()
+					}
+					s.handler(ctx, e)
+				}
+			}),
+		},
+		{
+			Name: "oversize-nil", Defect: "a payload that is too large is reported as done.", Breaks: "limits/payload",
+			world: each(func(n *Node) {
+				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+					err := n.Node.Publish(ctx, to, payload)
+					if errors.Is(err, backplane.ErrTooLarge) {
+						return nil
+					}
+					return err
+				}
+			}),
+		},
+		{
+			Name: "envelope-counts", Defect: "the largest payload is smaller by the size of the envelope.", Breaks: "limits/payload",
+			world: each(func(n *Node) {
+				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+					if len(payload)+len(to.Name()) > n.MaxPayload() {
+						return refused("publish", to, backplane.ErrTooLarge)
+					}
+					return n.Node.Publish(ctx, to, payload)
+				}
+			}),
+		},
+	}
+}
+
+// respelled delivers payloads as something else.
+func respelled(as func([]byte) []byte) func(*World) func(*Node) {
+	return each(func(n *Node) {
+		n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+			if m, ok := message(e); ok {
+				e = &backplane.Message{Address: m.Address, Publisher: m.Publisher, Payload: as(m.Payload)}
+			}
+			s.handler(ctx, e)
+		}
+	})
+}

@@ -1,0 +1,141 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/conformance/internal/mutant"
+	"github.com/gobackplane/backplane/inmem"
+)
+
+// The suite is measured by the broken backplanes that it catches: each of package mutant has to fail the property that it
+// names, and each property has to catch one at least.
+
+// kill is what came of a mutant.
+type kill struct {
+	mutant  mutant.Mutant
+	verdict Verdict
+	err     error
+	history history
+}
+
+// gate returns what is wrong with the suite, seen by what became of the mutants.
+func gate(properties []Property, kills []kill) (wrong []string) {
+	caught := map[string]int{}
+	for _, k := range kills {
+		p, err := find(k.mutant.Breaks)
+		var f *Failure
+		switch {
+		case err != nil:
+			wrong = append(wrong, fmt.Sprintf("%s names %q, which is no property", k.mutant.Name, k.mutant.Breaks))
+		case k.mutant.Strict && k.verdict == NotExercised: // which Strict makes a failure
+			caught[p.ID]++
+		case k.verdict != Failed || !errors.As(k.err, &f):
+			wrong = append(wrong, fmt.Sprintf("%s (%s) survives %s: %v, %v", k.mutant.Name, k.mutant.Defect, p.ID, k.verdict, k.err))
+		case !strings.Contains(k.err.Error(), p.Says):
+			wrong = append(wrong, fmt.Sprintf("%s is caught by %s, but the failure does not tell the promise:\n%v", k.mutant.Name, p.ID, k.err))
+		case f.Detail != "":
+			wrong = append(wrong, fmt.Sprintf("%s is caught by the watchdog, not by %s:\n%v", k.mutant.Name, p.ID, k.err))
+		case f.Rule != "" && !slices.Contains(p.about, f.Rule):
+			wrong = append(wrong, fmt.Sprintf("%s is caught by the rule %q, which %s is not about:\n%v", k.mutant.Name, f.Rule, p.ID, k.err))
+		default:
+			caught[p.ID]++
+		}
+	}
+	for _, p := range properties {
+		if caught[p.ID] == 0 {
+			wrong = append(wrong, p.ID+" catches no mutant, and so proves nothing")
+		}
+	}
+	return wrong
+}
+
+// opener returns an opener of a mutant's instances, each world on a broker of its own, and the faults.
+func opener(m mutant.Mutant) (Opener, Option) {
+	var mu sync.Mutex
+	worlds := map[string]*mutant.World{}
+	brokers := map[string]*inmem.Broker{}
+	open := func(ctx context.Context, in Instance) (backplane.Backplane, error) {
+		mu.Lock()
+		w, b := worlds[in.World], brokers[in.World]
+		if w == nil {
+			b = inmem.NewBroker()
+			w = m.World(func(ctx context.Context, i mutant.Instance) (*backplane.Node, error) {
+				return backplane.Open(ctx, b.Opener(), backplane.Options{Namespace: i.Namespace, Label: i.Name, Logger: in.Logger})
+			})
+			worlds[in.World], brokers[in.World] = w, b
+		}
+		mu.Unlock()
+		n, err := w.Open(ctx, mutant.Instance{Namespace: in.Namespace, Name: in.Name})
+		if err != nil {
+			return nil, err
+		}
+		return n, nil
+	}
+	inject := func(in Instance, bp backplane.Backplane) Faults {
+		n, ours := bp.(*mutant.Node)
+		if !ours {
+			return Faults{}
+		}
+		mu.Lock()
+		b := brokers[in.World]
+		mu.Unlock()
+		return Faults(n.Faults(mutant.Faults{
+			Cut:    func() { b.Cut(n.ID()) },
+			Hang:   func() { b.Hang(n.ID()) },
+			Deafen: func() { b.Deafen(n.ID()) },
+			Heal:   func() { b.Heal(n.ID()) },
+		}))
+	}
+	return open, Inject(inject)
+}
+
+// face runs a property over a mutant, in a bubble.
+func face(t *testing.T, p Property, m mutant.Mutant) kill {
+	t.Helper()
+	open, faults := opener(m)
+	opts := []Option{faults, Bubble(), Seed(1)}
+	if p.Needs&NeedTime == 0 && !m.Full {
+		opts = append(opts, Short())
+	}
+	k := kill{mutant: m}
+	synctest.Test(t, func(t *testing.T) {
+		r := newSuite(open, opts).prove(t.Context(), p)
+		k.verdict, k.err, k.history = r.Verdict, r.Err, r.history
+		<-time.After(2 * time.Hour) // what leaks must end before the bubble can
+	})
+	return k
+}
+
+func TestMatrix(t *testing.T) {
+	var kills []kill
+	t.Run("healthy", func(t *testing.T) {
+		for _, p := range Properties() {
+			if k := face(t, p, mutant.Mutant{Name: "healthy"}); k.verdict != Proven {
+				t.Errorf("the healthy backplane, opened like the mutants, fails %s: %v", p.ID, k.err)
+			}
+		}
+	})
+	for _, m := range mutant.All() {
+		t.Run(m.Name, func(t *testing.T) {
+			p, err := find(m.Breaks)
+			if err != nil {
+				t.Fatalf("%s: %v", m.Breaks, err)
+			}
+			k := face(t, p, m)
+			kills = append(kills, k)
+			t.Logf("%v", k.err)
+		})
+	}
+	for _, complaint := range gate(Properties(), kills) {
+		t.Error(complaint)
+	}
+}
