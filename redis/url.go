@@ -112,6 +112,9 @@ func plainNames() []string {
 // notURL makes the error for text that is not a URL. The connection strings of StackExchange.Redis are common enough,
 // "host:6379,password=secret,ssl=true", to say what to write instead.
 func notURL(text string) error {
+	if strings.ContainsRune(text, '@') { // a part of it may be a password, even one that looks like a host
+		return invalid("URL is none; write redis://user:password@host:6379, or rediss:// for TLS")
+	}
 	parts := strings.Split(text, ",")
 	var hosts []string
 	scheme, user, password := "redis", "", ""

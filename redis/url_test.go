@@ -199,3 +199,12 @@ func FuzzURL(f *testing.F) {
 		}
 	})
 }
+
+// A connection string with an '@' may hold a password in a part that looks like a host.
+func TestTextWithAnAtShowsNothing(t *testing.T) {
+	for _, text := range []string{"redis:user:,hunter2,@host:6379", "user:hunter2@host:6379,hunter2", "hunter2,a@b,password=x"} {
+		if _, err := URL(text)(transport.Config{}); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
