@@ -68,7 +68,7 @@ func concurrently(workers, total int, f func(i int)) time.Duration {
 	return time.Since(began)
 }
 
-func TestAcknowledgedPublishIsFiveTimesGoRedis(t *testing.T) {
+func TestFigurePublishIsFiveTimesGoRedis(t *testing.T) {
 	const workers, perRound = 256, 20_000
 	server := redisserver.Start(t, redisserver.Options{})
 	n := openRedis(t, server, backplane.Options{})
@@ -140,7 +140,7 @@ func bareSubscribe(t *testing.T, client *goredis.Client, names []string) time.Du
 	return time.Since(began)
 }
 
-func TestHundredThousandSubscriptions(t *testing.T) {
+func TestFigureHundredThousandSubscriptions(t *testing.T) {
 	const count, callers = 100_000, 1_000
 	server := redisserver.Start(t, redisserver.Options{})
 	client := goredis.NewClient(&goredis.Options{Addr: server.Addr})

@@ -53,7 +53,7 @@ func measure(t *testing.T, server *redisserver.Server) usage {
 
 // Two hundred idle nodes on one server, then a rolling restart of all of them: what it costs, and that nobody is taken
 // for dead who is not.
-func TestTwoHundredIdleNodes(t *testing.T) {
+func TestFigureTwoHundredIdleNodes(t *testing.T) {
 	const count, watch = 200, 10 * time.Second
 	server := redisserver.Start(t, redisserver.Options{})
 	open := func() *backplane.Node {
