@@ -3,6 +3,7 @@ package mutant
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,14 +29,29 @@ func links() []Mutant {
 			}),
 		},
 		{
-			Name: "gap-late", Defect: "a gap is told after the next message.", Breaks: "link/loss-is-loud",
+			Name: "gap-late", Defect: "the gap of a first outage is told after the next message.", Breaks: "link/loss-is-loud",
 			world: each(func(n *Node) {
-				n.deliver = n.holdingGaps(func(ctx context.Context, s *Sub, gaps []backplane.Event, m backplane.Event) {
+				var mu sync.Mutex
+				told := map[*Sub]bool{}
+				first := n.holdingGaps(func(ctx context.Context, s *Sub, gaps []backplane.Event, m backplane.Event) {
 					s.handler(ctx, m)
-					for _, g := range gaps {
-						s.handler(ctx, g)
+					if len(gaps) > 0 {
+						s.handler(ctx, gaps[0])
+						mu.Lock()
+						told[s] = true
+						mu.Unlock()
 					}
 				})
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					mu.Lock()
+					again := told[s]
+					mu.Unlock()
+					if again {
+						s.handler(ctx, e)
+						return
+					}
+					first(ctx, s, e)
+				}
 			}),
 		},
 		{
@@ -110,6 +126,17 @@ func links() []Mutant {
 						return nil
 					}
 					return err
+				}
+			}),
+		},
+		{
+			Name: "naked-errors", Defect: "errors of the client library are passed on.", Breaks: "link/publish-down",
+			world: each(func(n *Node) {
+				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+					if err := n.Node.Publish(ctx, to, payload); err != nil {
+						return io.ErrUnexpectedEOF
+					}
+					return nil
 				}
 			}),
 		},

@@ -20,6 +20,15 @@ func payload() []Mutant {
 			world: respelled(func(p []byte) []byte { return p[:min(len(p), 4<<10)] }),
 		},
 		{
+			Name: "chunk-border", Defect: "a chunk of one byte gets lost, behind those of 64 KiB.", Breaks: "payload/intact",
+			world: respelled(func(p []byte) []byte {
+				if len(p) > 1 && len(p)%(64<<10) == 1 {
+					return p[:len(p)-1]
+				}
+				return p
+			}),
+		},
+		{
 			Name: "only-text", Defect: "bytes that are no UTF-8 are replaced.", Breaks: "payload/intact",
 			world: respelled(func(p []byte) []byte { return bytes.ToValidUTF8(p, []byte("\ufffd")) }),
 		},
