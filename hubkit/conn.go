@@ -37,7 +37,8 @@ type Delivery struct {
 	// Superseded is the part of Missed that newer messages with the same key replaced, as [KeepLatest] does: nothing is
 	// lost by these but history.
 	Superseded uint64
-	// Gap is not nil where the backplane may have missed messages for this connection. It is shared: do not change it.
+	// Gap is not nil where the backplane may have missed messages for this connection. Gaps that waited here are one: with
+	// the cause of the first, and without Groups where none of them named all groups hit. It is shared: do not change it.
 	Gap *Gap
 }
 

@@ -27,6 +27,48 @@ type Gap struct {
 	Err error
 }
 
+// and returns the gap that stands for g and one that follows it. Nothing is lost by it: where the groups of neither are
+// all that were hit, any may have been. Both may be nil; neither is changed, others hold them too.
+func (g *Gap) and(next *Gap) *Gap {
+	switch {
+	case g == nil || g == next:
+		return next
+	case next == nil:
+		return g
+	}
+	both := *g
+	switch {
+	case g.concerns(next.Groups):
+	case next.concerns(g.Groups):
+		both.Groups = next.Groups
+	default:
+		both.Groups = nil
+	}
+	if next.Since.Before(both.Since) {
+		both.Since = next.Since
+	}
+	if both.Missed += next.Missed; g.Missed == 0 || next.Missed == 0 {
+		both.Missed = 0
+	}
+	if both.Err == nil {
+		both.Err = next.Err
+	}
+	return &both
+}
+
+// concerns reports whether g names all groups of another gap.
+func (g *Gap) concerns(groups []string) bool {
+	if len(g.Groups) == 0 {
+		return true
+	}
+	for _, name := range groups {
+		if _, is := slices.BinarySearch(g.Groups, name); !is {
+			return false
+		}
+	}
+	return len(groups) > 0
+}
+
 const (
 	maxGapGroups  = 256
 	maxGapWindows = 20 // after so many windows a cause that goes on is told, and told again
@@ -53,11 +95,7 @@ type gathering struct {
 
 // report takes in a gap of one subscription. Like all of a handler's work it waits for nothing.
 func (g *gapCollector) report(t *topic, gap Gap) {
-	cause := gap.Cause
-	if cause == backplane.GapMember {
-		// A link that was down for long makes members look dead: their gaps come with the link's, and are of its making.
-		cause = backplane.GapLink
-	}
+	cause := gatheredAs(gap.Cause)
 	now := time.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -88,11 +126,29 @@ func (g *gapCollector) report(t *topic, gap Gap) {
 	}
 }
 
+// gatheredAs returns the cause that a gap is gathered with.
+func gatheredAs(cause backplane.GapCause) backplane.GapCause {
+	if cause == backplane.GapMember {
+		// A link that was down for long makes members look dead: their gaps come with the link's, and are of its making.
+		return backplane.GapLink
+	}
+	return cause
+}
+
 // everyone reports whether the topic's messages can be for any connection.
 func (t *topic) everyone() bool { return t == t.hub.all || t == t.hub.inbox }
 
 func (c *gathering) merge(t *topic, gap Gap, now time.Time) {
 	c.last = now
+	c.mergeGap(gap)
+	if t.addr.Kind() == backplane.KindGroup {
+		c.addGroup(t.addr.Name())
+	} else {
+		c.widen()
+	}
+}
+
+func (c *gathering) mergeGap(gap Gap) {
 	if gap.Since.Before(c.gap.Since) {
 		c.gap.Since = gap.Since
 	}
@@ -104,20 +160,18 @@ func (c *gathering) merge(t *topic, gap Gap, now time.Time) {
 	}
 	c.gap.Missed += gap.Missed
 	c.uncounted = c.uncounted || gap.Missed == 0
-	switch {
-	case c.wide:
-	case t.addr.Kind() == backplane.KindGroup && len(c.groups) < maxGapGroups:
-		c.groups[t.addr.Name()] = struct{}{}
-	case t.addr.Kind() == backplane.KindGroup && c.has(t.addr.Name()):
-	default:
-		c.wide, c.groups = true, nil
+}
+
+func (c *gathering) addGroup(name string) {
+	if c.wide {
+		return
+	}
+	if c.groups[name] = struct{}{}; len(c.groups) > maxGapGroups {
+		c.widen()
 	}
 }
 
-func (c *gathering) has(group string) bool {
-	_, is := c.groups[group]
-	return is
-}
+func (c *gathering) widen() { c.wide, c.groups = true, nil }
 
 // due is when the cause is told: when it has been quiet for a window, or after many.
 func (c *gathering) due(window time.Duration) time.Time {
@@ -180,22 +234,10 @@ func (g *gapCollector) rest() bool {
 	return true
 }
 
-// tell tells one cause: first the connections, then the hook.
+// tell tells one cause: the connections now, the hook as soon as it is free.
 func (g *gapCollector) tell(c *gathering) {
 	h := g.hub
-	gap := c.gap
-	if c.uncounted {
-		gap.Missed = 0
-	}
-	if !c.wide {
-		gap.Groups = slices.Sorted(maps.Keys(c.groups))
-	}
-	concerned := make([]*Connection, 0, len(c.concerned))
-	for conn := range c.concerned {
-		if _, closed := conn.Reason(); !closed {
-			concerned = append(concerned, conn)
-		}
-	}
+	gap, concerned := c.told()
 	if len(concerned) == 0 {
 		return
 	}
@@ -204,6 +246,24 @@ func (g *gapCollector) tell(c *gathering) {
 		"missed", gap.Missed, "connections", len(concerned), "err", gap.Err)
 	h.teller.tell(&gap, concerned)
 	if h.opts.OnGap != nil {
-		h.opts.OnGap(h.closing, gap, concerned)
+		h.hook.add(c)
 	}
+}
+
+// told returns what is told of a cause, and whom it concerns of those that are still connected.
+func (c *gathering) told() (gap Gap, concerned []*Connection) {
+	gap = c.gap
+	if c.uncounted {
+		gap.Missed = 0
+	}
+	if !c.wide {
+		gap.Groups = slices.Sorted(maps.Keys(c.groups))
+	}
+	concerned = make([]*Connection, 0, len(c.concerned))
+	for conn := range c.concerned {
+		if _, closed := conn.Reason(); !closed {
+			concerned = append(concerned, conn)
+		}
+	}
+	return gap, concerned
 }

@@ -18,8 +18,8 @@ import (
 // concurrently.
 //
 // Its goroutines: a writer for each connection to which something is being written, one for each connection that is
-// being closed, one that gathers gaps and one that spreads their telling while there are any, and one for Close. All are
-// counted in running.
+// being closed, one each that gathers gaps, spreads their telling and calls the hook while there are any, and one for Close.
+// All are counted in running.
 type Hub struct {
 	// Immutable.
 	name    string
@@ -39,6 +39,7 @@ type Hub struct {
 	once       onceTable
 	sendNumber atomic.Uint64
 	gaps       gapCollector
+	hook       gapHook
 	teller     teller
 	batches    batches
 	deadlines  deadlines
@@ -88,7 +89,7 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	h.all = &topic{hub: h, addr: backplane.All().In(h.name)}
 	h.inbox = &topic{hub: h, addr: backplane.Inbox(h.home).In(h.name)}
 	h.deadlines.timeout, h.deadlines.parent = checked.WriteTimeout, h.ctx
-	h.gaps.hub, h.teller.hub = h, h
+	h.gaps.hub, h.hook.hub, h.teller.hub = h, h, h
 	if health, ok := bp.(backplane.HealthReporter); ok && checked.OnState != nil {
 		h.stopState = health.OnHealth(onChange(checked.OnState))
 	}

@@ -21,7 +21,8 @@ type Options struct {
 
 	// OnGap is called when messages may have been missed: once for one cause, with the local connections concerned,
 	// each once. Those connections are told by the hub too, see [Delivery.Gap]; the hook is for what the server itself
-	// has to do. Calls come one at a time, from a goroutine of the hub; while one runs, later gaps wait and are gathered.
+	// has to do. Calls come one at a time, from a goroutine of the hub; while one runs, connections are told of later gaps
+	// nevertheless, and those of the same cause become one call.
 	// The context ends when the hub closes, which waits for the hook. The slice belongs to the hook. Default none.
 	OnGap func(ctx context.Context, g Gap, concerned []*Connection)
 	// GapWindow is how long the hub waits for further gaps of the same cause before it tells: a reconnect hits all

@@ -19,9 +19,7 @@ type mark struct {
 
 // with joins a mark with one that follows it.
 func (m mark) with(next mark) mark {
-	if m.gap == nil {
-		m.gap = next.gap
-	}
+	m.gap = m.gap.and(next.gap)
 	m.missed = addSaturated(m.missed, next.missed)
 	m.superseded = addSaturated(m.superseded, next.superseded)
 	return m

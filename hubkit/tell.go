@@ -14,19 +14,18 @@ type teller struct {
 
 	mu      sync.Mutex
 	queue   tellQueue                // guarded by mu
-	waits   map[*Connection]struct{} // guarded by mu: who is in the queue
+	waits   map[*Connection]*telling // guarded by mu: who is in the queue
 	running bool                     // guarded by mu: the goroutine that tells runs
 }
 
-// telling is a connection that will be told.
+// telling is a connection that will be told. Guarded by the teller's mu.
 type telling struct {
 	at   time.Time
 	conn *Connection
 	gap  *Gap
 }
 
-// tell tells the connections. One that still waits to be told of an earlier gap is told once, of that one: what it
-// fetches then covers both.
+// tell tells the connections. One that still waits to be told of an earlier gap is told once, of both.
 func (t *teller) tell(gap *Gap, concerned []*Connection) {
 	spread := t.hub.opts.GapSpread
 	if spread <= 0 {
@@ -39,15 +38,16 @@ func (t *teller) tell(gap *Gap, concerned []*Connection) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.waits == nil {
-		t.waits = make(map[*Connection]struct{})
+		t.waits = make(map[*Connection]*telling)
 	}
 	for _, c := range concerned {
-		if _, is := t.waits[c]; is {
+		if earlier := t.waits[c]; earlier != nil {
+			earlier.gap = earlier.gap.and(gap)
 			continue
 		}
-		t.waits[c] = struct{}{}
 		at := now.Add(time.Duration(rand.Int64N(int64(spread)))) //nolint:gosec // jitter is no secret
-		heap.Push(&t.queue, telling{at: at, conn: c, gap: gap})
+		t.waits[c] = &telling{at: at, conn: c, gap: gap}
+		heap.Push(&t.queue, t.waits[c])
 	}
 	if !t.running && len(t.queue) > 0 {
 		t.running = t.hub.spawn(t.run)
@@ -81,7 +81,7 @@ func (t *teller) step(now time.Time) (next time.Duration, more bool) {
 		if wait := t.queue[0].at.Sub(now); wait > 0 {
 			return min(wait, maxTellStep), true
 		}
-		due, _ := heap.Pop(&t.queue).(telling)
+		due, _ := heap.Pop(&t.queue).(*telling)
 		delete(t.waits, due.conn)
 		due.conn.tell(due.gap)
 	}
@@ -93,7 +93,7 @@ func (t *teller) step(now time.Time) (next time.Duration, more bool) {
 const maxTellStep = 100 * time.Millisecond
 
 // tellQueue is a heap by time.
-type tellQueue []telling
+type tellQueue []*telling
 
 func (q tellQueue) Len() int           { return len(q) }
 func (q tellQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
@@ -101,7 +101,7 @@ func (q tellQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
 
 // Push implements heap.Interface.
 func (q *tellQueue) Push(x any) {
-	if t, ok := x.(telling); ok {
+	if t, ok := x.(*telling); ok {
 		*q = append(*q, t)
 	}
 }
@@ -110,7 +110,7 @@ func (q *tellQueue) Push(x any) {
 func (q *tellQueue) Pop() any {
 	old := *q
 	last := old[len(old)-1]
-	old[len(old)-1] = telling{}
+	old[len(old)-1] = nil
 	*q = old[:len(old)-1]
 	return last
 }
