@@ -21,12 +21,13 @@ type bus struct {
 	deaf    bool          // and does not mind its context meanwhile
 	waiting chan backplane.Address
 	sent    int
+	linger  map[backplane.Address]chan struct{} // Close of a subscription to the address waits for it, without being ended
 }
 
 func newBus() *bus {
 	return &bus{
 		subs: make(map[backplane.Address][]*busSub), held: make(map[backplane.Address][]*backplane.Message),
-		waiting: make(chan backplane.Address, 100),
+		waiting: make(chan backplane.Address, 100), linger: make(map[backplane.Address]chan struct{}),
 	}
 }
 
@@ -107,6 +108,12 @@ func (s seat) Close(context.Context) error { return nil }
 
 func (s *busSub) Close(context.Context) error {
 	s.bus.mu.Lock()
+	linger := s.bus.linger[s.to]
+	s.bus.mu.Unlock()
+	if linger != nil {
+		<-linger
+	}
+	s.bus.mu.Lock()
 	left := s.bus.subs[s.to][:0:0]
 	for _, other := range s.bus.subs[s.to] {
 		if other != s {
@@ -171,6 +178,15 @@ func (b *bus) stallSubscribes() (proceed func()) {
 		b.stall = nil
 		close(stall)
 	}
+}
+
+// stallUnsubscribe makes the end of subscriptions to an address wait until the function returned is called.
+func (b *bus) stallUnsubscribe(to backplane.Address) (proceed func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	linger := make(chan struct{})
+	b.linger[to] = linger
+	return func() { close(linger) }
 }
 
 // subscriptions counts those of one address, or of all.

@@ -118,6 +118,31 @@ func TestCloseIsBoundedByItsContext(t *testing.T) {
 	})
 }
 
+// Close waits for a Leave under way: when it has returned, the subscriptions have ended.
+func TestCloseWaitsForLeave(t *testing.T) {
+	onBus(t, hubkit.Options{Name: "ward"}, func(f *farm) {
+		c := f.member(0, "4B")
+		proceed := f.bus.stallUnsubscribe(group("4B"))
+		left, closed := make(chan error, 1), make(chan error, 1)
+		go func() { left <- c.Leave(f.t.Context(), "4B") }()
+		settle()
+		go func() { closed <- f.hubs[0].Close(f.t.Context()) }()
+		settle()
+		select {
+		case err := <-closed:
+			f.t.Errorf("Close has returned (%v) with %d subscriptions", err, f.bus.subscriptions())
+			closed <- err
+		default:
+		}
+		proceed()
+		for _, err := range []error{<-left, <-closed} {
+			if err != nil {
+				f.t.Error(err)
+			}
+		}
+	})
+}
+
 // A Write that minds nothing but its context is given up when Close gives up.
 func TestCloseGivesUpWrites(t *testing.T) {
 	onBus(t, hubkit.Options{Name: "ward", WriteTimeout: time.Hour}, func(f *farm) {

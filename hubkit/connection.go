@@ -100,12 +100,18 @@ func (c *Connection) Join(ctx context.Context, group string) error {
 
 // Leave takes the connection out of a group. When it returns nothing more of that group enters the outbox; what waits
 // there is still written. It does not wait for the broker. Leaving a group that the connection is not in does
-// nothing. The error is nil, or ErrInvalidAddress.
+// nothing; leaving while the hub closes leaves all groups, which the close does anyway. The error is nil, or
+// ErrInvalidAddress.
 func (c *Connection) Leave(ctx context.Context, group string) error {
 	h := c.hub
 	if err := backplane.Group(group).In(h.name).Validate(); err != nil {
 		return h.fail("leave", err)
 	}
+	if h.enter() != nil {
+		c.Disconnect(Reason{Code: ReasonGoingAway})
+		return nil
+	}
+	defer h.leave() // Close waits until the subscription has ended
 	c.mu.Lock()
 	m := c.groups[group]
 	if m != nil {
