@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gobackplane/backplane/hubkit"
+	"github.com/gobackplane/backplane/hubkit/conntest"
 )
 
 // H5: one broken or stuck connection never delays or fails the others, and what its outbox drops is told to it.
@@ -210,4 +211,31 @@ func (c *heldConn) Write(context.Context, []hubkit.Delivery) error { return nil 
 func (c *heldConn) Close(hubkit.Reason) error {
 	<-c.release
 	return nil
+}
+
+// "No deadline" is often written as the longest one there is.
+func TestLongestWriteTimeout(t *testing.T) {
+	onBus(t, hubkit.Options{Name: "ward", WriteTimeout: 1<<63 - 1}, func(f *farm) {
+		sock := &ctxConn{Conn: conntest.New()}
+		c, err := f.hubs[0].Connect(f.t.Context(), sock, hubkit.ConnectOptions{})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if err := c.Send([]byte("x")); err != nil {
+			f.t.Fatal(err)
+		}
+		if _, err := sock.Wait(f.t.Context(), 1); err != nil {
+			f.t.Error(err)
+		}
+	})
+}
+
+// ctxConn fails a write whose context has ended already.
+type ctxConn struct{ *conntest.Conn }
+
+func (c *ctxConn) Write(ctx context.Context, batch []hubkit.Delivery) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.Conn.Write(ctx, batch)
 }

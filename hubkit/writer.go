@@ -182,7 +182,7 @@ func (d *deadlines) context() context.Context {
 		d.old = d.old[1:]
 	}
 	share := d.timeout / deadlineShare
-	s := &sharedContext{renew: now.Add(share), end: now.Add(d.timeout + share)}
+	s := &sharedContext{renew: now.Add(share), end: now.Add(d.timeout).Add(share)} // the sum may be no Duration
 	s.ctx, s.cancel = context.WithDeadline(d.parent, s.end)
 	d.old = append(d.old, s)
 	d.newest.Store(s)
