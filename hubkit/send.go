@@ -37,10 +37,14 @@ func ToConnections(ids ...string) Target { return Target{Connections: ids} }
 // Causes: ErrInvalidAddress for the name of a group or user, [ErrInvalidTarget] for a connection id that no hub can have
 // made or too long an except-list (both before anything is sent), [ErrNotFound] for a connection that had its home here
 // and is gone, and those of [backplane.Backplane.Publish]. The largest payload is the node's MaxPayload less 64 bytes and
-// what the key and the except-list take.
+// what the key and the except-list take, and for connections of other instances their ids: 34 bytes each, for at most
+// 1,000 that share a home.
 func (h *Hub) Send(ctx context.Context, to Target, payload []byte) error {
 	return h.SendLatest(ctx, to, "", payload)
 }
+
+// maxKey bounds a key, in bytes: what waits in an outbox is counted without it.
+const maxKey = backplane.MaxName
 
 // SendLatest is Send with a key: in the outbox of a connection whose policy is [KeepLatest], the payload takes the place
 // of a waiting one that was sent with the same key. For all other connections it is Send. The key is at most 1,024 bytes
@@ -59,8 +63,8 @@ func (h *Hub) send(ctx context.Context, to Target, key string, payload []byte) e
 	if h.closing.Err() != nil {
 		return backplane.ErrClosed
 	}
-	if len(key) > backplane.MaxName {
-		return fmt.Errorf("%w: the key is longer than %d bytes", ErrInvalidTarget, backplane.MaxName)
+	if len(key) > maxKey {
+		return fmt.Errorf("%w: the key is longer than %d bytes", ErrInvalidTarget, maxKey)
 	}
 	plan, err := h.plan(to)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 //	version  1 byte    wireVersion
 //	flags    1 byte    which of the following are there, in this order
 //	send     8 bytes   the sending hub, then a uvarint: the number of the send   (flagSend)
-//	key      uvarint length, bytes                                              (flagKey)
+//	key      uvarint length, at most maxKey bytes                               (flagKey)
 //	except   uvarint count, then for each: uvarint length, bytes                (flagExcept)
 //	for      the same: the connections of this home                            (flagConnections)
 //	payload  the rest
@@ -140,7 +140,7 @@ func decode(b []byte) (parcel, error) {
 	}
 	if flags&flagKey != 0 {
 		var key []byte
-		if key, b, ok = cutBytes(b); !ok || len(key) == 0 {
+		if key, b, ok = cutBytes(b); !ok || len(key) == 0 || len(key) > maxKey {
 			return p, fmt.Errorf("%w: a key", errBroken)
 		}
 		p.key = string(key)

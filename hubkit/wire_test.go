@@ -76,6 +76,7 @@ func TestWireRefuses(t *testing.T) {
 		{"a number that overflows", "0101 0102030405060708 ffffffffffffffffff7f", errBroken},
 		{"a short key", "0102 05 6162", errBroken},
 		{"an empty key", "0102 00", errBroken},
+		{"a key that no sender would send", "0102 8108" + strings.Repeat("61", maxKey+1), errBroken},
 		{"a list of none", "0104 00", errBroken},
 		{"a list that ends early", "0104 02 0161", errBroken},
 		{"a huge count", "0104 ffffffff0f 0161", errBroken},
