@@ -36,10 +36,10 @@ const (
 	answerBusy        = 3 // too many questions at once
 )
 
-// errRemote is an error that another node's AnswerFunc returned.
-type errRemote string
+// remoteError is an error that another node's AnswerFunc returned.
+type remoteError string
 
-func (e errRemote) Error() string { return string(e) }
+func (e remoteError) Error() string { return string(e) }
 
 // errorText is the text of an error as it travels.
 func errorText[T string | []byte](text T) string {
@@ -268,7 +268,7 @@ func (n *Node) askOthers(ctx context.Context, to Address, of []wire.Publisher, s
 
 	body := append(make([]byte, 0, len(request)+len(service)+24), questionVersion)
 	body = appendUint64(body, id)
-	body = appendUint64(body, uint64(max(questionTime(ctx)/time.Millisecond, 1))) //nolint:gosec // positive
+	body = appendUint64(body, uint64(max(questionTime(ctx)/time.Millisecond, 1)))
 	body = appendBytes(body, service)
 	body = append(body, request...)
 	c := n.newCall(ctx, 1)
@@ -332,7 +332,7 @@ func (n *Node) questionHeard(p wire.Publisher, body []byte) error {
 	if err != nil || len(service) > maxService {
 		return fmt.Errorf("%w: a question's service", wire.ErrBroken)
 	}
-	limit := min(time.Duration(min(ms, 1<<40))*time.Millisecond, longestQuestion) //nolint:gosec // bounded
+	limit := min(time.Duration(min(ms, 1<<40))*time.Millisecond, longestQuestion)
 	t := &n.questions
 	t.mu.Lock()
 	repeated := t.repeated(questionID{p, id})
@@ -426,7 +426,7 @@ func (n *Node) answerHeard(p wire.Publisher, body []byte) error {
 	case answerBusy:
 		a.Err = fmt.Errorf("%w: node %s answers too many questions at once", ErrUnavailable, node)
 	default:
-		a.Err = errRemote(errorText(rest[1:]))
+		a.Err = remoteError(errorText(rest[1:]))
 	}
 	t := &n.questions
 	t.mu.Lock()

@@ -32,7 +32,7 @@ func (k sink) Frame(id transport.Link, channel string, data []byte) {
 	case err != nil:
 		n.complain(err)
 		in.mu.Lock()
-		in.tellLoss(n)
+		in.tellLoss()
 		in.push([]Event{unreadable(in, err)})
 		in.mu.Unlock()
 	case in.own:
@@ -48,77 +48,95 @@ func (n *Node) hear(in *interest, r *wire.Reader) {
 	if !ok {
 		buf = new([]Event)
 	}
-	events := (*buf)[:0]
 	in.mu.Lock()
 	if in.removed {
 		in.mu.Unlock()
 		n.events.Put(buf)
 		return
 	}
-	in.tellLoss(n)
-	var (
-		m     wire.Message
-		c     *counter
-		fresh bool
-		mine  bool // the address is this interest's, and not another one with the same hashed channel name
-		slab  []Message
-	)
+	in.tellLoss()
+	h := hearing{n: n, in: in, publisher: r.Publisher, events: (*buf)[:0]}
+	var m wire.Message
+	mine := false // the address is this interest's, and not another one with the same hashed channel name
 	for r.Next(&m) {
 		if !m.Same {
 			mine = m.Kind == byte(in.addr.kind) && string(m.Name) == in.addr.name && string(m.Scope) == in.addr.scope
 		}
-		if !mine || m.Type != wire.Data && m.Type != wire.TailMark {
-			continue
+		if mine && (m.Type == wire.Data || m.Type == wire.TailMark) {
+			h.message(&m)
 		}
-		if c == nil {
-			if c, fresh = in.counterOf(n, r.Publisher); c == nil { // the table is full: what is missing will not be noticed
-				events = append(events, &Gap{Address: in.addr, Cause: GapOverflow, Since: time.Now(), Publisher: n.members.idOf(r.Publisher)})
-				c = &counter{id: n.members.idOf(r.Publisher)}
-			}
-			if fresh && n.members.isGone(r.Publisher) { // its heartbeat, which tells everybody, comes later
-				events = append(events, &Gap{Address: in.addr, Cause: GapMember, Since: time.Now(), Publisher: c.id})
-			}
-		}
-		ours := fresh && n.members.beganAfter(r.Publisher, m.Epoch, in.since)
-		var v verdict
-		if m.Type == wire.TailMark {
-			v = c.tail(m.Epoch, m.Number, fresh, ours)
-		} else {
-			if v = c.message(m.Epoch, m.Number, fresh, ours); !v.deliver {
-				n.stats.repeatsDropped.Add(1)
-			}
-		}
-		fresh = false
-		if v.gap {
-			events = append(events, &Gap{Address: in.addr, Cause: GapNumbers, Since: time.Now(), Publisher: c.id, Missed: v.missed})
-		}
-		if !v.deliver {
-			continue
-		}
-		if err := wire.CheckFields(m.Fields, knownField); err != nil {
-			n.complain(err)
-			g := unreadable(in, err)
-			g.Publisher, g.Missed = c.id, 1
-			events = append(events, g)
-			continue
-		}
-		if len(slab) == cap(slab) {
-			slab = make([]Message, 0, min(2*cap(slab)+1, 64))
-		}
-		slab = append(slab, Message{Address: in.addr, Publisher: c.id, Payload: m.Payload})
-		events = append(events, &slab[len(slab)-1])
 	}
 	if err := r.Err(); err != nil {
 		n.complain(err)
-		events = append(events, unreadable(in, err))
+		h.events = append(h.events, unreadable(in, err))
 	}
-	if len(events) > 0 {
-		in.push(events)
+	if len(h.events) > 0 {
+		in.push(h.events)
 	}
 	in.mu.Unlock()
-	clear(events)
-	*buf = events[:0]
+	clear(h.events)
+	*buf = h.events[:0]
 	n.events.Put(buf)
+}
+
+// hearing turns the messages of one frame into events. interest.mu is held while it lives.
+type hearing struct {
+	n         *Node
+	in        *interest
+	publisher wire.Publisher
+	counter   *counter // the publisher's, nil before the first message
+	fresh     bool     // the counter was made for this message
+	events    []Event
+	slab      []Message // what the next messages are put in: one allocation for many
+}
+
+func (h *hearing) gap(cause GapCause, missed uint64) {
+	h.events = append(h.events, &Gap{Address: h.in.addr, Cause: cause, Since: time.Now(), Publisher: h.counter.id, Missed: missed})
+}
+
+// count finds the publisher's counter.
+func (h *hearing) count() {
+	h.counter, h.fresh = h.in.counterOf(h.n, h.publisher)
+	if h.counter == nil { // the table is full: what is missing will not be noticed
+		h.counter = &counter{id: h.n.members.idOf(h.publisher)}
+		h.gap(GapOverflow, 0)
+	}
+	if h.fresh && h.n.members.isGone(h.publisher) { // its heartbeat, which tells everybody, comes later
+		h.gap(GapMember, 0)
+	}
+}
+
+// message judges the number of a message or tail mark, and adds the events that follow.
+func (h *hearing) message(m *wire.Message) {
+	if h.counter == nil {
+		h.count()
+	}
+	ours := h.fresh && h.n.members.beganAfter(h.publisher, m.Epoch, h.in.since)
+	var v verdict
+	if m.Type == wire.TailMark {
+		v = h.counter.tail(m.Epoch, m.Number, h.fresh, ours)
+	} else if v = h.counter.message(m.Epoch, m.Number, h.fresh, ours); !v.deliver {
+		h.n.stats.repeatsDropped.Add(1)
+	}
+	h.fresh = false
+	if v.gap {
+		h.gap(GapNumbers, v.missed)
+	}
+	if !v.deliver {
+		return
+	}
+	if err := wire.CheckFields(m.Fields, knownField); err != nil {
+		h.n.complain(err)
+		g := unreadable(h.in, err)
+		g.Publisher, g.Missed = h.counter.id, 1
+		h.events = append(h.events, g)
+		return
+	}
+	if len(h.slab) == cap(h.slab) {
+		h.slab = make([]Message, 0, min(2*cap(h.slab)+1, 64))
+	}
+	h.slab = append(h.slab, Message{Address: h.in.addr, Publisher: h.counter.id, Payload: m.Payload})
+	h.events = append(h.events, &h.slab[len(h.slab)-1])
 }
 
 // knownField knows no fields yet: those that need not be understood are skipped.
@@ -132,7 +150,7 @@ func (in *interest) push(events []Event) {
 }
 
 // tellLoss tells what happened to the link before anything else is told. in.mu is held.
-func (in *interest) tellLoss(n *Node) {
+func (in *interest) tellLoss() {
 	if in.loss == nil {
 		return
 	}

@@ -170,7 +170,7 @@ func (n *Node) heartbeatHeard(p wire.Publisher, body []byte) error {
 	if err != nil || len(label) > maxLabel {
 		return fmt.Errorf("%w: a heartbeat's label", wire.ErrBroken)
 	}
-	ms := func(v uint64) time.Duration { return time.Duration(min(v, 1<<40)) * time.Millisecond } //nolint:gosec // bounded
+	ms := func(v uint64) time.Duration { return time.Duration(min(v, 1<<40)) * time.Millisecond }
 	s := settings{
 		wireMin: values[1], wireMax: values[2], maxPayload: values[3],
 		heartbeat: ms(values[4]), memberTimeout: ms(values[5]), tailMark: ms(values[6]),
@@ -304,7 +304,8 @@ func (t *memberTable) causes(now time.Time) []Cause {
 	var causes []Cause
 	for _, m := range t.m {
 		if silent := now.Sub(m.heard); silent >= t.n.o.MemberTimeout/2 && now.After(t.settling) {
-			causes = append(causes, Cause{Kind: CauseMember, Node: m.ID, Err: fmt.Errorf("%w: no heartbeat for %v", ErrUnavailable, silent.Round(time.Millisecond))})
+			err := fmt.Errorf("%w: no heartbeat for %v", ErrUnavailable, silent.Round(time.Millisecond))
+			causes = append(causes, Cause{Kind: CauseMember, Node: m.ID, Err: err})
 		}
 		if m.differs != nil {
 			causes = append(causes, Cause{Kind: CauseSettings, Node: m.ID, Err: m.differs})

@@ -59,6 +59,9 @@ func (m *namer) fits(name string) bool {
 	return true
 }
 
+// channelHash is what every broker allows in a name: letters and digits, and no difference of case.
+//
+//nolint:gochecknoglobals // a constant, but for the language
 var channelHash = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // owned returns the address with its name pointing into the channel name where it stands there, so that an address that

@@ -278,9 +278,7 @@ func (n *Node) sleep(d time.Duration) {
 }
 
 // shown is an address for a log.
-func (n *Node) shown(a Address) slog.Attr {
-	return slog.String("address", a.display(n.o.HashNames))
-}
+func (n *Node) shown(a Address) string { return a.display(n.o.HashNames) }
 
 func nodeID(p wire.Publisher) NodeID { return NodeID(hex.EncodeToString(p[:])) }
 

@@ -62,7 +62,7 @@ func (n *Node) PublishBatch(ctx context.Context, batch []Outgoing) error {
 			refused++
 		}
 	}
-	if refused > 0 && c.left.Add(int32(-refused)) == 0 { //nolint:gosec // bounded by the length of a slice in memory
+	if refused > 0 && c.left.Add(int32(-refused)) == 0 {
 		c.done <- struct{}{}
 	}
 	c.wait(items)
@@ -77,8 +77,8 @@ func (n *Node) PublishBatch(ctx context.Context, batch []Outgoing) error {
 			failed++
 		}
 	}
-	n.stats.published.Add(uint64(len(batch) - failed)) //nolint:gosec // not negative
-	n.stats.publishFailed.Add(uint64(failed))          //nolint:gosec // not negative
+	n.stats.published.Add(uint64(len(batch) - failed))
+	n.stats.publishFailed.Add(uint64(failed))
 	if failed > 0 {
 		return n.error("publish", Address{}, &BatchError{Errors: errs})
 	}
@@ -123,7 +123,7 @@ func (e *uncertainError) Error() string {
 
 // Is matches ErrUncertain, and what the cause matches except the definite sentinels.
 func (e *uncertainError) Is(target error) bool {
-	switch target { //nolint:errorlint // the sentinels themselves are meant
+	switch target {
 	case ErrUncertain:
 		return true
 	case ErrClosed, ErrTooLarge, ErrInvalidAddress, ErrUnavailable, ErrDenied, ErrUnsupported, transport.ErrReadOnly:

@@ -148,7 +148,7 @@ func (l *link) left(exit []*interest, errs []error) {
 func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 	n, t := l.n, &l.n.interests
 	tick := n.ticks.Add(1)
-	denials := 0
+	denials, example := 0, Address{}
 	var ownDenied error
 	var ready []*interest
 	t.mu.Lock()
@@ -179,7 +179,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 				ownDenied = err
 			}
 			if l.refuse(in, err) {
-				denials++
+				denials, example = denials+1, in.addr
 			}
 		case in.refs == 0:
 			t.queue(in) // the broker may hold it
@@ -190,7 +190,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 	}
 	t.mu.Unlock()
 	if denials > 0 {
-		n.log.Error("the broker denies subscriptions that it had confirmed; check the permissions of the user", "channels", denials)
+		n.log.Error("the broker denies subscriptions that it had confirmed; check the permissions of the user", "channels", denials, "one", n.shown(example))
 		n.health.look()
 	}
 	if ownDenied != nil {
@@ -232,7 +232,7 @@ func (l *link) enter(in *interest, tick uint64) {
 	l.n.interests.toProve(in)
 	in.mu.Lock()
 	in.since = tick
-	in.tellLoss(l.n)
+	in.tellLoss()
 	for _, w := range in.waiters {
 		w.sub.next, in.head = in.head, w.sub
 		w.done <- nil
@@ -280,7 +280,7 @@ func (t *interestTable) gap(n *Node, l *link, channels []string, resubscribe boo
 		in.lose(what)
 		if !resubscribe {
 			in.mu.Lock()
-			in.tellLoss(n)
+			in.tellLoss()
 			in.mu.Unlock()
 			continue
 		}

@@ -85,16 +85,19 @@ func (o Options) withDefaults(l transport.Limits) (Options, error) {
 	case o.ProbeTimeout < o.ProbeInterval:
 		return o, badOption("ProbeTimeout (%v) must be at least ProbeInterval (%v)", o.ProbeTimeout, o.ProbeInterval)
 	case o.MemberTimeout < 3*o.Heartbeat:
-		return o, badOption("MemberTimeout (%v) must be at least three times Heartbeat (%v), or one lost heartbeat counts as a death", o.MemberTimeout, o.Heartbeat)
+		return o, badOption("MemberTimeout (%v) must be at least three times Heartbeat (%v), or one lost heartbeat counts as a death",
+			o.MemberTimeout, o.Heartbeat)
 	case o.ReconnectMax < o.ReconnectMin:
 		return o, badOption("ReconnectMax (%v) must be at least ReconnectMin (%v)", o.ReconnectMax, o.ReconnectMin)
 	case l.MaxFrame > 0 && o.MaxPayload+frameRoom > l.MaxFrame:
-		return o, badOption("MaxPayload is %d bytes, but the broker carries frames of at most %d bytes, of which a frame needs %d for itself; set MaxPayload to at most %d, on all nodes, or raise the broker's limit",
+		return o, badOption("MaxPayload is %d bytes, but the broker carries frames of at most %d bytes, of which a frame needs %d for itself; "+
+			"set MaxPayload to at most %d, on all nodes, or raise the broker's limit",
 			o.MaxPayload, l.MaxFrame, frameRoom, l.MaxFrame-frameRoom)
 	case l.MaxChannel > 0 && l.MaxChannel < minChannel:
 		return o, badOption("the transport allows channel names of %d bytes; at least %d are needed", l.MaxChannel, minChannel)
 	case l.MaxChannel > 0 && len(o.Namespace)+1+hashedName > l.MaxChannel:
-		return o, badOption("Namespace is %d bytes long, but the transport allows channel names of %d bytes, of which %d are needed", len(o.Namespace), l.MaxChannel, 1+hashedName)
+		return o, badOption("Namespace is %d bytes long, but the transport allows channel names of %d bytes, of which %d are needed",
+			len(o.Namespace), l.MaxChannel, 1+hashedName)
 	}
 	return o, nil
 }

@@ -20,8 +20,7 @@ func TestUncertainIsNothingDefinite(t *testing.T) {
 			t.Errorf("uncertain for a cause that wraps %q matches it", definite)
 		}
 	}
-	var op *net.OpError
-	if !errors.As(err, &op) {
+	if _, ok := errors.AsType[*net.OpError](err); !ok {
 		t.Error("the cause cannot be found by errors.As")
 	}
 }

@@ -225,7 +225,7 @@ func (n *Node) publishProofs(ctx context.Context, due []*interest) []error {
 			refused++
 		}
 	}
-	if refused > 0 && c.left.Add(int32(-refused)) == 0 { //nolint:gosec // at most verifyMost
+	if refused > 0 && c.left.Add(int32(-refused)) == 0 {
 		c.done <- struct{}{}
 	}
 	c.wait(items)

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,7 +70,6 @@ type farm struct {
 	stories [instances][groups]*story
 	fates   [instances][groups][]fate // by number; appended by the publisher only
 	stop    chan struct{}
-	paused  atomic.Bool
 	work    sync.WaitGroup
 }
 
