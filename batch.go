@@ -1,0 +1,175 @@
+package backplane
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"time"
+
+	"github.com/gobackplane/backplane/internal/wire"
+	"github.com/gobackplane/backplane/transport"
+)
+
+// flush sends one batch and settles it. It returns false when there is nothing to send, or no link to send it on.
+func (l *lane) flush() bool {
+	l.mu.Lock()
+	if l.company { // let publishers that are about to run join: +70 % with 16 publishers, and free when idle
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
+	}
+	parcels := l.load()
+	l.mu.Unlock()
+	if len(parcels) == 0 {
+		return false
+	}
+	frames := make([]transport.Frame, len(parcels))
+	for i, p := range parcels {
+		frames[i] = transport.Frame{Channel: p.outlet.channel, Data: p.frame}
+	}
+	ctx, cancel := context.WithTimeout(l.n.ctx, l.n.o.ProbeTimeout)
+	errs := l.n.t.Publish(ctx, l.link.id, frames)
+	cancel()
+	l.n.stats.framesSent.Add(uint64(len(frames)))
+
+	var demoted, denied error
+	heard := false // the broker answered for one of them at least
+	l.mu.Lock()
+	for i, p := range parcels {
+		var err error
+		if errs != nil {
+			err = errs[i]
+		}
+		if errors.Is(err, transport.ErrReadOnly) {
+			demoted = err
+		}
+		heard = heard || err == nil || refused(err)
+		if errors.Is(err, ErrDenied) && p.outlet.addr.kind == kindSystem {
+			denied = err
+		}
+		l.settle(p, err)
+	}
+	l.mu.Unlock()
+	if l.link.mute.Store(!heard); !heard {
+		l.link.watch(time.Now()) // the duties look at a probe's time, which may just have passed
+	}
+	if demoted != nil {
+		l.link.fail(demoted)
+	}
+	if denied != nil {
+		l.link.denied(denied)
+	}
+	return true
+}
+
+// load takes what is to be sent next off the lists. mu is held.
+func (l *lane) load() []*parcel {
+	if !l.open {
+		return nil
+	}
+	l.wakeRested(false)
+	var parcels []*parcel
+	size, items := 0, 0
+	for _, from := range []*outletList{&l.urgent, &l.ready} {
+		for from.front != nil && len(parcels) < batchFrames && size < batchBytes {
+			o := from.front
+			l.unschedule(o)
+			p := l.pack(o)
+			if p == nil {
+				l.drop(o)
+				continue
+			}
+			o.flight = true
+			parcels = append(parcels, p)
+			size += len(p.frame)
+			items += len(p.items)
+		}
+	}
+	l.company = items > 1
+	return parcels
+}
+
+// pack makes the next frame of an outlet, or returns the one to be sent again. It returns nil if nothing is left to be
+// sent, because all of it was taken back. mu is held.
+func (l *lane) pack(o *outlet) *parcel {
+	if p := o.retry; p != nil {
+		o.retry = nil
+		if p.wanted() && time.Since(p.sent) < l.n.resendFor() {
+			return p
+		}
+		l.finish(p, uncertain(errors.New("given up"))) // nobody waits for it, or it is too old; and its numbers are spent
+	}
+	limit := coalesceBytes
+	if most := l.n.maxFrame; most > 0 && most < limit {
+		limit = most
+	}
+	var p *parcel
+	taken, overhead := 0, wire.Overhead(o.addr.scope, o.addr.name)
+	size := 0
+	for i, it := range o.queue {
+		if it.state != itemQueued { // taken back
+			taken++
+			o.void--
+			continue
+		}
+		size += len(it.payload) + 8
+		if p != nil && size+overhead > limit {
+			break
+		}
+		taken++
+		if it.typ == wire.TailMark && i+1 < len(o.queue) {
+			o.closing = false // not silent after all
+			l.release(it)
+			it.settle(nil)
+			continue
+		}
+		if p == nil {
+			p = &parcel{outlet: o, frame: wire.AppendHeader(l.buffer(), l.n.publisher), before: position{o.epoch, o.last}}
+		}
+		l.append(p, it)
+	}
+	rest := copy(o.queue, o.queue[taken:])
+	clear(o.queue[rest:])
+	o.queue = o.queue[:rest]
+	return p
+}
+
+// append encodes an item into a frame. mu is held.
+func (l *lane) append(p *parcel, it *item) {
+	o := p.outlet
+	it.state = itemSent
+	p.items = append(p.items, it)
+	switch {
+	case it.typ == wire.TailMark:
+		p.frame = wire.AppendMessage(p.frame, wire.TailMark, byte(o.addr.kind), o.addr.scope, o.addr.name, o.epoch, o.last, nil, nil)
+	case it.typ != wire.Data:
+		payload := it.payload
+		if it.typ == wire.Heartbeat {
+			payload = l.n.appendHeartbeat(nil, heartbeatFlags(it.payload[0])) // as late as possible: see epochClock
+		}
+		p.frame = wire.AppendMessage(p.frame, it.typ, byte(o.addr.kind), o.addr.scope, o.addr.name, 0, 0, nil, payload)
+		p.next = false
+	default:
+		if o.epoch == 0 {
+			o.epoch = l.n.newEpoch()
+			p.next = false
+		}
+		o.last++
+		if p.next {
+			p.frame = wire.AppendNext(p.frame, wire.Data, nil, it.payload)
+		} else {
+			p.frame = wire.AppendMessage(p.frame, wire.Data, byte(o.addr.kind), o.addr.scope, o.addr.name, o.epoch, o.last, nil, it.payload)
+		}
+		p.next = true
+	}
+}
+
+func (l *lane) buffer() []byte {
+	if k := len(l.free); k > 0 {
+		b := l.free[k-1]
+		l.free = l.free[:k-1]
+		l.kept -= cap(b)
+		return b
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package backplane
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gobackplane/backplane/internal/wire"
+	"github.com/gobackplane/backplane/transport"
+)
+
+// end fails what still waits when the node closes, and whatever comes after.
+func (l *lane) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.setLink(false, ErrClosed)
+}
+
+// resendFor is how long after its first attempt a frame may be sent again: as long as every receiver is sure to know it as a
+// repeat, also one that has declared this node dead meanwhile. See closedSweeps.
+func (n *Node) resendFor() time.Duration { return 2 * n.o.MemberTimeout }
+
+// wanted reports whether somebody still waits for the fate of the frame; a tail mark always is.
+func (p *parcel) wanted() bool {
+	for _, it := range p.items {
+		if it.state == itemSent && (it.call != nil || it.typ == wire.TailMark) {
+			return true
+		}
+	}
+	return false
+}
+
+// settle acts on the fate of a frame that was sent. mu is held.
+func (l *lane) settle(p *parcel, err error) {
+	o := p.outlet
+	o.flight = false
+	mark := p.items[0].typ == wire.TailMark // once it is settled an item may be somebody else's
+	again := errors.Is(err, ErrUnavailable) || errors.Is(err, transport.ErrReadOnly) || !refused(err)
+	switch {
+	case err == nil:
+		o.failures = 0
+		l.finish(p, nil)
+	case refused(err) && !p.unknown && again && l.n.o.WaitWhenDown && p.wanted():
+		// Nobody has heard it: give the numbers back and wait. It stays the first of its queue.
+		o.epoch, o.last = p.before.epoch, p.before.last
+		l.requeue(p)
+		l.rest(o)
+	case refused(err) && !p.unknown:
+		o.failures = 0
+		o.epoch, o.last = p.before.epoch, p.before.last
+		if errors.Is(err, transport.ErrReadOnly) {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		l.finish(p, err)
+	case !again || l.failing != nil || !p.wanted():
+		l.finish(p, uncertain(err)) // this attempt or an earlier one may have been heard
+	default:
+		if !p.unknown {
+			p.unknown, p.sent = true, time.Now()
+		}
+		o.retry = p
+		l.rest(o)
+	}
+	if mark && errors.Is(err, ErrDenied) {
+		o.epoch, o.last = 0, 0 // who may not publish there any more has nothing to keep a number for
+	}
+	if l.failing != nil {
+		l.failOutlet(o)
+	}
+	l.schedule(o)
+	l.drop(o)
+}
+
+// finish settles the items of a frame and frees it. mu is held.
+func (l *lane) finish(p *parcel, err error) {
+	o := p.outlet
+	for _, it := range p.items {
+		l.release(it)
+		if it.typ == wire.TailMark {
+			o.closing = false
+			if err == nil {
+				o.epoch, o.last = 0, 0
+			}
+		}
+		it.settle(err)
+	}
+	if k := cap(p.frame); k <= keptBuffer && l.kept+k <= keptBuffers {
+		l.free = append(l.free, p.frame[:0])
+		l.kept += k
+	}
+	p.frame = nil
+}
+
+// takeBack settles an item that waits and nobody waits for any more. mu is held.
+func (l *lane) takeBack(it *item, err error) {
+	o := it.outlet
+	l.release(it)
+	it.payload = nil
+	it.settle(err)
+	if o.void++; 2*o.void < len(o.queue) {
+		return
+	}
+	o.queue = slices.DeleteFunc(o.queue, func(other *item) bool { return other.state != itemQueued })
+	o.void = 0
+	if len(o.queue) == 0 && o.retry == nil {
+		o.queue = nil
+		l.unschedule(o)
+		l.drop(o)
+	}
+}
+
+// requeue puts the items of a frame that was surely not taken back to the front of their queue. mu is held.
+func (l *lane) requeue(p *parcel) {
+	o := p.outlet
+	queue := make([]*item, 0, len(p.items)+len(o.queue))
+	for _, it := range p.items {
+		switch {
+		case it.state == itemAbandoned || it.call == nil:
+			if it.typ == wire.TailMark {
+				o.closing = false
+			}
+			l.release(it)
+			it.settle(nil)
+		default:
+			it.state = itemQueued
+			queue = append(queue, it)
+		}
+	}
+	o.queue = append(queue, o.queue...)
+}
+
+// drop forgets an outlet that is not needed any more: nothing waits, and no epoch is open. mu is held.
+func (l *lane) drop(o *outlet) {
+	if o.dead || o.flight || o.ready || o.resting || o.retry != nil || len(o.queue) > 0 || o.epoch != 0 {
+		return
+	}
+	if o.aged != nil {
+		l.aged.Remove(o.aged)
+		o.aged = nil
+		l.makeRoom()
+	}
+	l.n.forget(o)
+}
+
+// refused reports whether an error of the transport means that the frame was surely not taken.
+func refused(err error) bool {
+	return !errors.Is(err, ErrUncertain) &&
+		(errors.Is(err, ErrUnavailable) || errors.Is(err, ErrDenied) || errors.Is(err, ErrTooLarge) ||
+			errors.Is(err, transport.ErrReadOnly) || errors.Is(err, ErrClosed))
+}
+
+// setLink tells the lane how its link is. While the link is being connected, publishes wait; once an attempt has failed
+// they fail with err, unless they are to wait.
+func (l *lane) setLink(open bool, err error) {
+	l.mu.Lock()
+	if l.ended {
+		open, err = false, ErrClosed
+	}
+	l.open, l.away = open, !open && err != nil
+	l.failing = nil
+	l.makeRoom()
+	if l.away && l.idle != nil {
+		close(l.idle) // what waits for the broker to come back is not waited for
+		l.idle = nil
+	}
+	l.wakeRested(true)
+	if !open && err != nil {
+		if !l.n.o.WaitWhenDown || l.ended {
+			l.failing = err
+		}
+		for _, list := range []*outletList{&l.urgent, &l.ready} {
+			outlet := list.front
+			*list = outletList{}
+			for outlet != nil {
+				o := outlet
+				outlet = o.next
+				o.ready, o.next, o.prev = false, nil, nil
+				l.failOutlet(o)
+				l.schedule(o)
+				l.drop(o)
+			}
+		}
+	}
+	l.mu.Unlock()
+	l.poke()
+}
+
+// failOutlet ends what waits on an outlet: with the lane's error where publishes fail at once, and the engine's own
+// traffic in any case. mu is held.
+func (l *lane) failOutlet(o *outlet) {
+	if p := o.retry; p != nil && (l.failing != nil || !p.wanted()) {
+		o.retry = nil
+		err := l.failing
+		if err == nil {
+			err = ErrUnavailable
+		}
+		l.finish(p, uncertain(err))
+	}
+	kept := o.queue[:0]
+	for _, it := range o.queue {
+		switch {
+		case it.state != itemQueued:
+		case l.failing == nil && it.call != nil:
+			kept = append(kept, it)
+		default:
+			if it.typ == wire.TailMark {
+				o.closing = false
+			}
+			l.release(it)
+			err := l.failing
+			if err == nil {
+				err = ErrUnavailable
+			}
+			it.settle(err)
+		}
+	}
+	clear(o.queue[len(kept):])
+	o.queue, o.void = kept, 0
+}
