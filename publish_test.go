@@ -140,29 +140,32 @@ func TestUnknownOutcomesAreRetriedAndHeardOnce(t *testing.T) {
 func TestRefusedPublishIsNoGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := inmem.NewBroker()
-		var refuse error
+		var refusal atomic.Value // of refusing
+		type refusing struct{ err error }
+		refusal.Store(refusing{})
 		opener, _ := tapped(broker, func(tp *tap) {
 			tp.publish = func(_ context.Context, frames []transport.Frame, next func() []error) []error {
-				if refuse != nil && holds(frames, wardChannel) {
-					return all(len(frames), refuse)
+				if r, _ := refusal.Load().(refusing); r.err != nil && holds(frames, wardChannel) {
+					return all(len(frames), r.err)
 				}
 				return next()
 			}
 		})
 		a, b := open(t, opener, backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
 		atB, _ := listen(t, b, ward)
-		for _, refuse = range []error{transport.ErrDenied, transport.ErrTooLarge, transport.ErrUnavailable} {
+		for _, refuse := range []error{transport.ErrDenied, transport.ErrTooLarge, transport.ErrUnavailable} {
+			refusal.Store(refusing{refuse})
 			err := a.Publish(t.Context(), ward, []byte("refused"))
 			wantIs(t, "publish", err, refuse)
 			if errors.Is(err, backplane.ErrUncertain) {
 				t.Errorf("refused, yet uncertain: %v", err)
 			}
 		}
-		refuse = nil
+		refusal.Store(refusing{})
 		publish(t, a, ward, "1")
-		refuse = transport.ErrDenied
+		refusal.Store(refusing{transport.ErrDenied})
 		wantIs(t, "batch", a.PublishBatch(t.Context(), []backplane.Outgoing{{To: ward}, {To: ward}}), backplane.ErrDenied)
-		refuse = nil
+		refusal.Store(refusing{})
 		publish(t, a, ward, "2")
 		expect(t, "b", atB.heard(), "1", "2")
 		time.Sleep(time.Minute)
