@@ -145,9 +145,16 @@ func TestRequirementsAreTheOnesWithAReason(t *testing.T) {
 	if err := json.Unmarshal([]byte(runGo(t, ".", "mod", "edit", "-json")), &mod); err != nil {
 		t.Fatal(err)
 	}
+	direct := map[string]bool{}
 	for _, r := range mod.Require {
 		if _, ok := requirements[r.Path]; !ok && !r.Indirect {
 			t.Errorf("go.mod requires %s, which has no reason here; what only tests need belongs into a nested module", r.Path)
+		}
+		direct[r.Path] = !r.Indirect
+	}
+	for path, reason := range requirements {
+		if !direct[path] {
+			t.Errorf("go.mod does not require %s (%s) any more: remove it here", path, reason)
 		}
 	}
 }
