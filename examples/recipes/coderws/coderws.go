@@ -14,7 +14,10 @@ import (
 	"github.com/gobackplane/backplane/hubkit"
 )
 
-const pingInterval = 30 * time.Second
+const (
+	pingInterval = 30 * time.Second
+	joinTimeout  = 10 * time.Second // see Handler
+)
 
 // conn is a client's WebSocket as the hub sees it.
 type conn struct{ ws *websocket.Conn }
@@ -57,14 +60,17 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 		}
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
+		// Nobody notices that a client leaves while the handler waits for the broker: it must not wait for ever.
+		join, cancelJoin := context.WithTimeout(ctx, joinTimeout)
+		defer cancelJoin()
 		// A server of yours takes the user from its session, and asks whether the user may see the ward.
-		c, err := hub.Connect(ctx, conn{ws}, hubkit.ConnectOptions{User: r.FormValue("user")})
+		c, err := hub.Connect(join, conn{ws}, hubkit.ConnectOptions{User: r.FormValue("user")})
 		if err != nil {
 			_ = ws.Close(websocket.StatusTryAgainLater, "no backplane") // the client may be gone
 			return
 		}
 		defer c.Disconnect(hubkit.Reason{})
-		if err := c.Join(ctx, r.FormValue("ward")); err != nil {
+		if err := c.Join(join, r.FormValue("ward")); err != nil {
 			c.Disconnect(hubkit.Reason{Code: hubkit.ReasonGoingAway, Text: "the ward cannot be joined now"})
 			return
 		}

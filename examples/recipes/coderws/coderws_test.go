@@ -71,3 +71,7 @@ func TestClientIsStuck(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestNobodyWaitsForEver(t *testing.T) {
+	two.CheckPatience(t, coderws.Handler)
+}

@@ -16,6 +16,8 @@ import (
 const (
 	pingInterval = 30 * time.Second
 	closeTimeout = time.Second
+	joinTimeout  = 10 * time.Second // see Handler
+	maxMessage   = 4 << 10          // of a client, in bytes; the library itself would take any
 )
 
 // conn is a client's WebSocket as the hub sees it. The library wants one writer at a time, which the hub is; control
@@ -60,14 +62,18 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 		if err != nil {
 			return // Upgrade has answered
 		}
+		ws.SetReadLimit(maxMessage)
+		// Nobody notices that a client leaves while the handler waits for the broker: it must not wait for ever.
+		ctx, cancel := context.WithTimeout(r.Context(), joinTimeout)
+		defer cancel()
 		// A server of yours takes the user from its session, and asks whether the user may see the ward.
-		c, err := hub.Connect(r.Context(), conn{ws}, hubkit.ConnectOptions{User: r.FormValue("user")})
+		c, err := hub.Connect(ctx, conn{ws}, hubkit.ConnectOptions{User: r.FormValue("user")})
 		if err != nil {
 			_ = conn{ws}.Close(hubkit.Reason{Code: hubkit.ReasonGoingAway}) // the client may be gone
 			return
 		}
 		defer c.Disconnect(hubkit.Reason{})
-		if err := c.Join(r.Context(), r.FormValue("ward")); err != nil {
+		if err := c.Join(ctx, r.FormValue("ward")); err != nil {
 			c.Disconnect(hubkit.Reason{Code: hubkit.ReasonGoingAway, Text: "the ward cannot be joined now"})
 			return
 		}

@@ -76,3 +76,25 @@ func TestClientIsStuck(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestNobodyWaitsForEver(t *testing.T) {
+	two.CheckPatience(t, gorillaws.Handler)
+}
+
+// A client cannot make the server read as much as it likes into memory.
+func TestLongMessageIsRefused(t *testing.T) {
+	in := two.New(t, gorillaws.Handler)
+	ws := dial(t, in)
+	if _, _, err := ws.ReadMessage(); err != nil {
+		t.Fatal(err)
+	}
+	if err := ws.WriteMessage(websocket.BinaryMessage, make([]byte, 8<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ws.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseMessageTooBig) {
+		t.Errorf("after a long message: %v", err)
+	}
+	if err := ws.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,10 +21,15 @@ import (
 
 const (
 	byeTimeout   = time.Second
+	joinTimeout  = 10 * time.Second // how long a client waits for the broker; then it comes again, to any instance
 	pingInterval = 30 * time.Second
 )
 
 var errEnded = errors.New("the stream has ended")
+
+// lines makes every kind of line break that the format knows a line of the same event: a payload that could end its line
+// could make up fields and events.
+var lines = strings.NewReplacer("\r\n", "\ndata: ", "\r", "\ndata: ", "\n", "\ndata: ") //nolint:gochecknoglobals // a constant
 
 // stream is a response that does not end, as the hub sees it.
 type stream struct {
@@ -50,7 +56,7 @@ func (s *stream) Write(ctx context.Context, batch []hubkit.Delivery) error {
 		}
 		if d.Payload != nil {
 			b.WriteString("data: ")
-			b.Write(bytes.ReplaceAll(d.Payload, []byte("\n"), []byte("\ndata: ")))
+			_, _ = lines.WriteString(&b, string(d.Payload)) // a buffer takes everything
 			b.WriteString("\n\n")
 		}
 	}
@@ -96,8 +102,10 @@ func (s *stream) Close(reason hubkit.Reason) error {
 func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := newStream(w)
+		ctx, cancel := context.WithTimeout(r.Context(), joinTimeout)
+		defer cancel()
 		// A server of yours takes the user from its session, and asks whether the user may see the ward.
-		c, err := hub.Connect(r.Context(), s, hubkit.ConnectOptions{User: r.FormValue("user")})
+		c, err := hub.Connect(ctx, s, hubkit.ConnectOptions{User: r.FormValue("user")})
 		if err != nil {
 			http.Error(w, fmt.Sprintf("no backplane: %v", err), http.StatusServiceUnavailable)
 			return
@@ -106,7 +114,7 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 			c.Disconnect(hubkit.Reason{})
 			<-c.Done() // w must not be touched after the handler has returned
 		}()
-		if err := c.Join(r.Context(), r.FormValue("ward")); err != nil {
+		if err := c.Join(ctx, r.FormValue("ward")); err != nil {
 			return // the client comes again
 		}
 		if err := c.Send(snapshot(r.FormValue("ward"))); err != nil {

@@ -79,3 +79,7 @@ func TestClientIsStuck(t *testing.T) {
 	open(t.Context(), t, in)
 	in.Flood()
 }
+
+func TestNobodyWaitsForEver(t *testing.T) {
+	two.CheckPatience(t, sse.Handler)
+}

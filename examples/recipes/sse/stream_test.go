@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/gobackplane/backplane/hubkit"
 )
@@ -41,3 +42,29 @@ func TestRefusedClientIsToldSo(t *testing.T) {
 		server.Close()
 	}
 }
+
+// Whatever a payload holds, it is the data of one event.
+func TestPayloadMakesUpNothing(t *testing.T) {
+	for payload, want := range map[string]string{
+		"a\nb":                               "data: a\ndata: b\n\n",
+		"a\r\nb":                             "data: a\ndata: b\n\n",
+		"a\r\revent: bye\rdata:\r\r":         "data: a\ndata: \ndata: event: bye\ndata: data:\ndata: \ndata: \n\n",
+		"a\n\r\r\nb":                         "data: a\ndata: \ndata: \ndata: b\n\n",
+		"":                                   "data: \n\n",
+		"unchanged: \x00 \xff \u2028 \u0085": "data: unchanged: \x00 \xff \u2028 \u0085\n\n",
+	} {
+		answer := httptest.NewRecorder()
+		s := newStream(deadlines{answer})
+		if err := s.Write(t.Context(), []hubkit.Delivery{{Payload: []byte(payload)}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := answer.Body.String(); got != want {
+			t.Errorf("%q was written as %q, want %q", payload, got, want)
+		}
+	}
+}
+
+// deadlines is a recorder that takes deadlines.
+type deadlines struct{ *httptest.ResponseRecorder }
+
+func (deadlines) SetWriteDeadline(time.Time) error { return nil }
