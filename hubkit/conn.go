@@ -11,8 +11,8 @@ import "context"
 // was just about to begin may still come and must fail. [Connection.Done] is closed when both have returned for good: a
 // server whose socket must not be touched after its HTTP handler has returned waits for that.
 type Conn interface {
-	// Write writes the deliveries in order. All that waits comes in one call, at most 64 deliveries or about 64 KiB, so
-	// that an implementation can put them into one write to the socket. The context ends at the write deadline
+	// Write writes the deliveries in order. All that waits comes in one call, at most 64 deliveries or 64 KiB, or
+	// one that is larger, so that an implementation can put them into one write to the socket. The context ends at the write deadline
 	// ([Options.WriteTimeout]) and when the hub has been closed; it carries no values. An error closes the connection with
 	// [ReasonFailed]; so a Write that missed its deadline must return an error.
 	//

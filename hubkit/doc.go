@@ -20,8 +20,9 @@
 //
 //   - H0, names: hubs of one name on all instances are one hub. Hubs of different names, and what a program sends over
 //     the backplane itself, never meet, also on one node. A node holds at most one Hub of a name.
-//   - H1, one copy: a connection gets one copy of a send, however many of its groups and users were addressed, also when
-//     it joins or leaves while the copies travel. A connection in [Target.Except] gets none, on whatever instance.
+//   - H1, one copy: a connection gets one copy of a send, however many of its groups and users were addressed. When it
+//     joins or leaves while the copies travel it gets at most one, and exactly one if it stays in one of them throughout.
+//     A connection in [Target.Except] gets none, on whatever instance.
 //   - H3, leaving: after [Connection.Leave] has returned nothing more of that group enters the outbox. A disconnect
 //     discards what waits in it.
 //   - H4, races: a join that races a disconnect leaves no membership, subscription or goroutine behind.

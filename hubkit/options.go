@@ -34,7 +34,7 @@ type Options struct {
 
 	// OnState is called with the backplane's health when its state changes between up, degraded and down: once for each
 	// change and in order. The first call tells the state at [New]. It runs on a goroutine of the node and must not
-	// block for long. Never called if the backplane is no [backplane.HealthReporter]. Default none.
+	// block for long; [Hub.Close] does not wait for it. Never called if the backplane is no [backplane.HealthReporter]. Default none.
 	OnState func(backplane.Health)
 
 	// Logger gets what an operator should know. Names of groups, users and connections are not logged. Default: silent.
