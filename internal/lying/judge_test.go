@@ -105,7 +105,7 @@ type pair struct {
 	untraced   int
 }
 
-func (p *pair) complain(format string, args ...any) {
+func (p *pair) complainf(format string, args ...any) {
 	p.complaints = append(p.complaints, fmt.Sprintf(format, args...))
 }
 
@@ -162,12 +162,12 @@ func (p *pair) judge() {
 			}
 		case h.from != p.id:
 		case !ok:
-			p.complain("heard what n%d has not said: %q", p.publisher, h.payload)
+			p.complainf("heard what n%d has not said: %q", p.publisher, h.payload)
 		case i < next:
-			p.complain("heard %v twice, or after a later one", said[i])
+			p.complainf("heard %v twice, or after a later one", said[i])
 		default:
 			if definite(said[i].err) {
-				p.complain("heard %v, whose publish returned %v", said[i], said[i].err)
+				p.complainf("heard %v, whose publish returned %v", said[i], said[i].err)
 			}
 			p.judgeMissing(said[next:i], gaps, said[i])
 			next, gaps = i+1, nil
@@ -185,13 +185,13 @@ func (p *pair) judgeMissing(missing []*saying, gaps []*backplane.Gap, before *sa
 		if g.Missed == 0 {
 			return // of unknown size: it covers all of them
 		}
-		counted += int(g.Missed) //nolint:gosec // few
+		counted += int(g.Missed)
 	}
 	possible, due := 0, 0
 	var traces []string
 	for _, s := range missing {
 		if s.late {
-			p.complain("did not hear %v, after all had recovered", s)
+			p.complainf("did not hear %v, after all had recovered", s)
 		}
 		if !definite(s.err) {
 			possible++
@@ -205,10 +205,10 @@ func (p *pair) judgeMissing(missing []*saying, gaps []*backplane.Gap, before *sa
 		}
 	}
 	if counted > possible {
-		p.complain("gaps count %d, but only %v are missing", counted, missing)
+		p.complainf("gaps count %d, but only %v are missing", counted, missing)
 	}
 	if counted < len(traces) {
-		p.complain("gaps count only %d: %s", counted, strings.Join(traces, "; "))
+		p.complainf("gaps count only %d: %s", counted, strings.Join(traces, "; "))
 	}
 	p.untraced += max(0, due-max(counted, len(traces)))
 }

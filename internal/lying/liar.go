@@ -134,7 +134,7 @@ func (l *liar) Publish(ctx context.Context, link transport.Link, frames []transp
 
 // Subscribe implements [transport.Transport].
 func (l *liar) Subscribe(ctx context.Context, link transport.Link, channels []string) []error {
-	return l.request(channels, l.inner.Subscribe, ctx, link, FalseConfirm, FalseFailure)
+	return l.request(ctx, link, channels, l.inner.Subscribe, FalseConfirm, FalseFailure)
 }
 
 // Unsubscribe implements [transport.Transport].
@@ -144,15 +144,13 @@ func (l *liar) Unsubscribe(ctx context.Context, link transport.Link, channels []
 		delete(l.lost, channel)
 	}
 	l.mu.Unlock()
-	return l.request(channels, l.inner.Unsubscribe, ctx, link, FalseLeave, FalseFailure)
+	return l.request(ctx, link, channels, l.inner.Unsubscribe, FalseLeave, FalseFailure)
 }
 
 // request asks the inner transport for what is not lied about, and returns one answer for each channel.
 func (l *liar) request(
-	channels []string,
-	ask func(context.Context, transport.Link, []string) []error,
-	ctx context.Context, link transport.Link,
-	lies ...Lie,
+	ctx context.Context, link transport.Link, channels []string,
+	ask func(context.Context, transport.Link, []string) []error, lies ...Lie,
 ) []error {
 	told := make([]Lie, len(channels))
 	asked := make([]string, 0, len(channels))

@@ -95,6 +95,12 @@ func delivery() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// traces are mutants that tell or keep what they should not.
+func traces() []Mutant {
+	return []Mutant{
 		{
 			Name: "history-leak", Defect: "a new subscription first gets the last message of the address.", Breaks: "deliver/no-history",
 			Seen: "MQTT retained messages",
@@ -152,6 +158,12 @@ func delivery() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// loads are mutants that only much traffic shows.
+func loads() []Mutant {
+	return []Mutant{
 		{
 			Name: "drop-under-load", Defect: "with more than 16 publishes at once, the rest is reported as done and dropped.", Breaks: "deliver/crowd",
 			Seen: "redis/go-redis#2267: a full channel drops messages; redpanda-data/connect#4284",

@@ -84,6 +84,12 @@ func isolation() []Mutant {
 				return withKind(a.Kind(), a.Scope()+":"+a.Name())
 			}),
 		},
+	}
+}
+
+// naming are mutants that cannot carry every name.
+func naming() []Mutant {
+	return []Mutant{
 		{
 			Name: "no-nul", Defect: "a name that holds a NUL is refused.", Breaks: "names/any",
 			world: each(func(n *Node) {
@@ -99,15 +105,15 @@ func isolation() []Mutant {
 			Name: "publish-anywhere", Defect: "Publish to an invalid address is reported as done.", Breaks: "names/any",
 			world: each(func(n *Node) {
 				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
-					if to.Validate() != nil {
-						return nil
+					if to.Validate() == nil {
+						return n.Node.Publish(ctx, to, payload)
 					}
-					return n.Node.Publish(ctx, to, payload)
+					return nil
 				}
 			}),
 		},
 		{
-			Name: "line-injection", Defect: "names are written raw into a text protocol, and a line break swallows the command behind it.", Breaks: "names/inert",
+			Name: "line-injection", Defect: "names are written raw into a text protocol: a line break swallows the next command.", Breaks: "names/inert",
 			world: each(func(n *Node) {
 				swallow := make(chan struct{}, 1)
 				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
@@ -151,7 +157,7 @@ func isolation() []Mutant {
 
 // renamed uses another address in place of each valid one, and none on arrival.
 func renamed(name func(backplane.Address) backplane.Address) func(*World) func(*Node) {
-	real := func(a backplane.Address) backplane.Address {
+	used := func(a backplane.Address) backplane.Address {
 		if a.Validate() != nil {
 			return a
 		}
@@ -159,10 +165,10 @@ func renamed(name func(backplane.Address) backplane.Address) func(*World) func(*
 	}
 	return each(func(n *Node) {
 		n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
-			return n.Node.Publish(ctx, real(to), payload)
+			return n.Node.Publish(ctx, used(to), payload)
 		}
 		n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
-			return n.subscribeAs(ctx, real(to), to, h)
+			return n.subscribeAs(ctx, used(to), to, h)
 		}
 		n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
 			switch e := e.(type) {

@@ -67,6 +67,12 @@ func links() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// gaps are mutants that tell too few or too many.
+func gaps() []Mutant {
+	return []Mutant{
 		{
 			Name: "gap-on-demand", Defect: "a gap is told when the next message comes, and else never.", Breaks: "link/gap-complete",
 			world: each(func(n *Node) {
@@ -95,6 +101,12 @@ func links() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// outages are mutants whose verbs err while the link is down.
+func outages() []Mutant {
+	return []Mutant{
 		{
 			Name: "forgets-subscriptions", Defect: "after an outage only the first 50 subscriptions are restored.", Breaks: "link/resubscribe",
 			Seen: "socketio/socket.io#950",
@@ -172,6 +184,12 @@ func links() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// doubts are mutants that do not know what they do not know.
+func doubts() []Mutant {
+	return []Mutant{
 		{
 			Name: "half-open-blind", Defect: "health believes the socket, and so a link that carries nothing is healthy.", Breaks: "link/half-open",
 			Seen: "SignalR/SignalR#4048",

@@ -37,7 +37,10 @@ func each(breakIt func(*Node)) func(*World) func(*Node) {
 
 // All returns all mutants.
 func All() []Mutant {
-	return slices.Concat(delivery(), order(), subscribing(), isolation(), payload(), handlers(), closing(), links())
+	return slices.Concat(
+		delivery(), traces(), loads(), order(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
+		handlers(), closing(), links(), gaps(), outages(), doubts(),
+	)
 }
 
 // Instance is what an opener needs to know.

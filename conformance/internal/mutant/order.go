@@ -47,7 +47,7 @@ func order() []Mutant {
 			}),
 		},
 		{
-			Name: "publishers-collide", Defect: "with several publishers, now and then a message is overtaken by eight of its publisher.", Breaks: "order/interleaved",
+			Name: "publishers-collide", Defect: "with several publishers, some messages are overtaken by eight others.", Breaks: "order/interleaved",
 			world: each(func(n *Node) {
 				n.deliver = overtaking(8, func() func(*Sub, *backplane.Message) bool {
 					heard := map[backplane.NodeID]int{}
@@ -76,7 +76,7 @@ func order() []Mutant {
 			}),
 		},
 		{
-			Name: "old-connection-lives", Defect: "what was under way when a link failed arrives after what was sent on the next one.", Breaks: "order/after-heal",
+			Name: "old-connection-lives", Defect: "what was under way when a link failed arrives after what was sent on the next.", Breaks: "order/after-heal",
 			Seen: "a proxy that still drains the old connection",
 			world: each(func(n *Node) {
 				var mu sync.Mutex

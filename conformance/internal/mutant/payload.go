@@ -92,6 +92,12 @@ func payload() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// limits are mutants that err at the largest payload.
+func limits() []Mutant {
+	return []Mutant{
 		{
 			Name: "oversize-nil", Defect: "a payload that is too large is reported as done.", Breaks: "limits/payload",
 			world: each(func(n *Node) {

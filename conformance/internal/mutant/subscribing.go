@@ -97,7 +97,7 @@ func subscribing() []Mutant {
 			}),
 		},
 		{
-			Name: "limit-of-subscriptions", Defect: "from the 4,096th on, subscriptions of an instance are not made, and nobody is told.", Breaks: "subscribe/many",
+			Name: "limit-of-subscriptions", Defect: "from the 4,096th on, subscriptions are not made, and nobody is told.", Breaks: "subscribe/many",
 			world: each(func(n *Node) {
 				var made atomic.Int64
 				n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
@@ -109,6 +109,12 @@ func subscribing() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// unsubscribing are mutants that do not end what they should, or too much.
+func unsubscribing() []Mutant {
+	return []Mutant{
 		{
 			Name: "unsubscribe-does-not-wait", Defect: "Close of a subscription returns while its handler runs.", Breaks: "unsubscribe/barrier",
 			world: each(func(n *Node) {
