@@ -42,6 +42,9 @@ func (k Kind) String() string {
 	}
 }
 
+// emptyScope keeps "no scope given" and "an empty scope given" apart, so that Validate can refuse the latter.
+const emptyScope = "\x00"
+
 // Address says who a message is for. It is a small value, comparable, and usable as a map key. The zero Address is
 // invalid. Make one with [All], [Group], [User], [Connection] or [Inbox]; [Address.In] moves it into a scope.
 //
@@ -72,7 +75,7 @@ func Inbox(node NodeID) Address { return Address{kind: KindInbox, name: string(n
 // its name as scope. A scope is 1 to 64 characters of a-z 0-9 _ -.
 func (a Address) In(scope string) Address {
 	if scope == "" {
-		scope = "\x00" // keeps "no scope given" and "an empty scope given" apart, so that Validate can refuse the latter
+		scope = emptyScope
 	}
 	a.scope = scope
 	return a
@@ -117,7 +120,7 @@ func (a Address) Validate() error {
 	return nil
 }
 
-// String shows the address for people: `group "ward:4B"`, `all in hub "chat"`.
+// String shows the address for people: `group "ward:4B"`, `all in "chat"`.
 func (a Address) String() string { return a.show(a.name) }
 
 // plainName is the rule for namespaces and scopes: 1 to 64 of a-z 0-9 _ -.

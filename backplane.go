@@ -50,7 +50,7 @@ type Handler func(ctx context.Context, e Event)
 // Outgoing is one message of a batch.
 type Outgoing struct {
 	To      Address
-	Payload []byte
+	Payload []byte // at most MaxPayload; may be reused when PublishBatch has returned
 }
 
 // NodeID names a node: 16 characters of 0-9 a-f, random and new at every start.
@@ -87,9 +87,9 @@ type AnswerFunc func(ctx context.Context, from NodeID, request []byte) ([]byte, 
 
 // Answer is what one node said.
 type Answer struct {
-	Node    NodeID
-	Payload []byte
-	Err     error // ErrUnavailable: the node died or did not answer in time; ErrUnsupported: nobody answers that service there
+	Node    NodeID // who was asked
+	Payload []byte // what it said; the asker's to keep
+	Err     error  // ErrUnavailable: the node died or did not answer in time; ErrUnsupported: nobody answers that service there
 }
 
 // HealthReporter tells the truth about delivery. [Node] implements it beside [Backplane].
@@ -148,7 +148,7 @@ type CauseKind string
 // The reasons.
 const (
 	CauseLink     CauseKind = "link"     // a link is not connected
-	CauseSilent   CauseKind = "silent"   // a link is connected, but no probe came back in time
+	CauseSilent   CauseKind = "silent"   // no probe came back in time on a connected link, or confirmed subscriptions do not deliver
 	CauseRole     CauseKind = "role"     // the server is not one that may publish
 	CauseMember   CauseKind = "member"   // a member's heartbeat is late
 	CauseSettings CauseKind = "settings" // a member's settings differ in a way that could lose messages

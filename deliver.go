@@ -1,6 +1,7 @@
 package backplane
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -187,7 +188,10 @@ func (k sink) Gap(id transport.Link, channels []string, resubscribe bool, cause 
 // Down implements [transport.Sink].
 func (k sink) Down(id transport.Link, cause error) {
 	if l := k.n.link(id); l != nil {
-		l.down(fmt.Errorf("%w: %w", ErrUnavailable, cause))
+		if !errors.Is(cause, ErrUnavailable) {
+			cause = fmt.Errorf("%w: %w", ErrUnavailable, cause)
+		}
+		l.down(cause)
 	}
 }
 

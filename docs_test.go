@@ -14,7 +14,7 @@ import (
 	"github.com/gobackplane/backplane/conformance"
 )
 
-// The README's program is run as a reader would run it, and is the one that pkg.go.dev shows as the example.
+// The README's program is run as a reader would run it, and is the one that the documentation shows as the example.
 func TestREADMEProgram(t *testing.T) {
 	readme := read(t, "README.md")
 	_, rest, ok := strings.Cut(readme, "```go\n")

@@ -46,7 +46,7 @@ const (
 	GapNumbers                        // the numbers of a publisher showed that messages are missing; Missed counts them
 	GapOverflow                       // a bounded queue or table of this node was full; Missed counts where it is known
 	GapUnreadable                     // a frame could not be decoded
-	GapBroker                         // the broker or the transport said that it dropped frames
+	GapBroker                         // the broker dropped frames, or confirmed a subscription that does not deliver
 	GapMember                         // a node that had been declared dead spoke again
 )
 

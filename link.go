@@ -107,7 +107,7 @@ func (l *link) supervise() {
 		}
 		failures++
 		if failures == 1 {
-			n.log.Warn("connecting failed; trying again", "link", int(l.id), "err", err)
+			n.log.Warn("connecting failed", "link", int(l.id), "err", err)
 		}
 		l.setDown(err)
 		l.sayOutcome(err)

@@ -80,7 +80,7 @@ func (a Address) show(name string) string {
 		s += fmt.Sprintf(" %q", name)
 	}
 	if a.scope != "" {
-		s += fmt.Sprintf(" in %q", a.scope)
+		s += fmt.Sprintf(" in %q", strings.TrimPrefix(a.scope, emptyScope))
 	}
 	return s
 }

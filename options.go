@@ -9,7 +9,7 @@ import (
 // applications needs a Namespace. Relations between the times are checked by [Open].
 type Options struct {
 	// Namespace separates applications on one broker: 1 to 64 characters of a-z 0-9 _ -. Every channel name starts with
-	// it and a delimiter. Required for redis and nats; default "default" for inmem.
+	// it and a delimiter. Required where the broker may be shared (redis); default "default" for inmem.
 	Namespace string
 	// Label is shown to the other members, for people: a host name, say. At most 256 bytes. Default none.
 	Label string
@@ -32,7 +32,8 @@ type Options struct {
 	// ReconnectMin and ReconnectMax bound the jittered waits between attempts to connect. Default 50 ms and 2 s.
 	ReconnectMin, ReconnectMax time.Duration
 
-	// QueueMessages and QueueBytes bound the queue of one subscription. Default 1,024 messages and 4 MiB.
+	// QueueMessages and QueueBytes bound the queue of one subscription. Default 1,024 messages and 4 MiB. Here and below a
+	// single message that is larger is taken where nothing else waits.
 	QueueMessages, QueueBytes int
 	// ReceiveBytes bounds all receive queues of the node together. Default 256 MiB.
 	ReceiveBytes int

@@ -190,7 +190,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 	}
 	t.mu.Unlock()
 	if denials > 0 {
-		n.log.Error("the broker denies subscriptions that it had confirmed; check the permissions of the user", "channels", denials, "one", n.shown(example))
+		n.log.Error("the broker denies subscriptions; check the permissions of the user", "channels", denials, "one", n.shown(example))
 		n.health.look()
 	}
 	if ownDenied != nil {

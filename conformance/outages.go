@@ -8,7 +8,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-const noLink = "the instances' links cannot be made to fail: they do not dial through Instance.Dial, and Inject gives no such fault"
+const noLink = "the instances' links cannot be made to fail: they do not dial through Instance.Dial, and Inject gives no such fault (Cut, Hang and Heal)"
 
 // needCut ends the property if the links of these instances cannot be cut.
 func (w *world) needCut(instances ...*instance) {

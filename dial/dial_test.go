@@ -147,21 +147,21 @@ func TestBadURLs(t *testing.T) {
 
 func TestConnectionStrings(t *testing.T) {
 	for in, want := range map[string]string{
-		"redis-primary.systemforge.internal:6379,password=secret,ssl=true,abortConnect=false": "rediss://:PASSWORD@redis-primary.systemforge.internal:6379",
-		"host:6379,password=secret":                                     "redis://:PASSWORD@host:6379",
-		" host : 6379 , Password = secret , SSL = True ":                "rediss://:PASSWORD@HOST:6379",
-		"host:6379, Password = secret , SSL = True ":                    "rediss://:PASSWORD@host:6379",
-		"a:1,b,[::1]:2,user=secret,password=secret==,abortConnect=true": "redis://USER:PASSWORD@a:1,b,[::1]:2?requireBroker=true",
-		"host,user=secret":                                              "redis://USER:PASSWORD@host",
-		"host,ssl=false,connectTimeout=500":                             "redis://host",
-		"host,ssl=true,sslHost=other,password=se,cret":                  "rediss://:PASSWORD@host?ServerName=NAME",
-		"host,password=a,secret":                                        "redis://:PASSWORD@host",
-		"password=secret,host:6379":                                     "redis://:PASSWORD@HOST:6379",
-		"secret@host:6379,ssl=true":                                     "rediss://HOST:6379",
-		"host:6379,password=a?secret,ssl=true":                          "redis://:PASSWORD@host:6379",
-		"host:6379,password=a#@/secret":                                 "redis://:PASSWORD@HOST:6379",
-		"redis://host:6379,password=secret,ssl=true":                    "rediss://:PASSWORD@host:6379",
-		"rediss://host:6379,password=a@secret":                          "rediss://:PASSWORD@HOST:6379",
+		"redis.example:6379,password=secret,ssl=true,abortConnect=false": "rediss://:PASSWORD@redis.example:6379",
+		"host:6379,password=secret":                                      "redis://:PASSWORD@host:6379",
+		" host : 6379 , Password = secret , SSL = True ":                 "rediss://:PASSWORD@HOST:6379",
+		"host:6379, Password = secret , SSL = True ":                     "rediss://:PASSWORD@host:6379",
+		"a:1,b,[::1]:2,user=secret,password=secret==,abortConnect=true":  "redis://USER:PASSWORD@a:1,b,[::1]:2?requireBroker=true",
+		"host,user=secret":                             "redis://USER:PASSWORD@host",
+		"host,ssl=false,connectTimeout=500":            "redis://host",
+		"host,ssl=true,sslHost=other,password=se,cret": "rediss://:PASSWORD@host?ServerName=NAME",
+		"host,password=a,secret":                       "redis://:PASSWORD@host",
+		"password=secret,host:6379":                    "redis://:PASSWORD@HOST:6379",
+		"secret@host:6379,ssl=true":                    "rediss://HOST:6379",
+		"host:6379,password=a?secret,ssl=true":         "redis://:PASSWORD@host:6379",
+		"host:6379,password=a#@/secret":                "redis://:PASSWORD@HOST:6379",
+		"redis://host:6379,password=secret,ssl=true":   "rediss://:PASSWORD@host:6379",
+		"rediss://host:6379,password=a@secret":         "rediss://:PASSWORD@HOST:6379",
 	} {
 		_, _, err := dial.Parse(in, backplane.Options{Namespace: "ward"})
 		switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"maps"
@@ -67,6 +68,9 @@ type Hub struct {
 // ErrInvalidOption.
 func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	checked, err := o.checked()
+	if err == nil && bp == nil {
+		err = fmt.Errorf("%w: the backplane is nil; pass an open *backplane.Node", backplane.ErrInvalidOption)
+	}
 	if err != nil {
 		return nil, &Error{Op: "new", Hub: o.Name, Err: err}
 	}
@@ -118,6 +122,9 @@ func (h *Hub) Name() string { return h.name }
 //
 // The server calls [Connection.Disconnect] when the client has gone.
 func (h *Hub) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connection, error) {
+	if conn == nil {
+		return nil, h.fail("connect", fmt.Errorf("%w: the Conn is nil", backplane.ErrInvalidOption))
+	}
 	c, err := h.connect(ctx, conn, o)
 	if err != nil {
 		return nil, h.fail("connect", err)

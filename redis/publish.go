@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -81,6 +82,9 @@ func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []err
 		}
 		return nil
 	})
+	if outcomes.last { // or the next publish, which is innocent, would meet the end of it
+		p.drop(s)
+	}
 	if outcomes.known < len(frames) {
 		sent := s.sock.wire.sent.Load() - before
 		begin := int64(0) // of a frame among the bytes of all
@@ -102,6 +106,7 @@ func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []err
 type outcomes struct {
 	n, known int     // of all frames, of those whose fate is known
 	errs     []error // nil as long as all were taken
+	last     bool    // the server closes the connection behind its answers
 }
 
 func (o *outcomes) add(err error) {
@@ -139,6 +144,7 @@ func (p *publisher) read(n int, outcomes *outcomes) error {
 				return err
 			}
 			err = refusal(string(reply))
+			outcomes.last = outcomes.last || strings.HasPrefix(string(reply), "ERR Protocol error")
 		}
 		outcomes.add(err)
 	}

@@ -78,11 +78,9 @@ type Options struct {
 	Client goredis.UniversalClient
 }
 
-// New returns an opener for [backplane.Open] that uses the server the options describe. What is wrong with the options
+// New returns an opener for backplane.Open that uses the server the options describe. What is wrong with the options
 // is reported by the opener, with an error that wraps [transport.ErrInvalidOption]. The opener reads the files that
 // the options name, to check them, and does no other I/O; it may be used for any number of nodes.
-//
-// [backplane.Open]: https://pkg.go.dev/github.com/gobackplane/backplane#Open
 func New(o Options) transport.Opener {
 	return func(c transport.Config) (transport.Transport, error) {
 		s, err := o.settings()

@@ -68,7 +68,7 @@ func (s *seats) name() string {
 	u, err := url.Parse(s.url)
 	if err != nil || u.Host == "" {
 		scheme, _, _ := strings.Cut(s.url, ":")
-		return scheme
+		return scheme + ":"
 	}
 	return u.Scheme + "://" + u.Host
 }
