@@ -16,6 +16,7 @@ import (
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/internal/wire"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -239,3 +240,8 @@ var ward = backplane.Group("ward:4B")
 
 // wardChannel is the ward's channel on inmem.
 const wardChannel = "default:g:ward:4B"
+
+// frameOf is a frame with one message for the ward.
+func frameOf(from wire.Publisher, epoch, number uint64, payload string) []byte {
+	return wire.AppendMessage(wire.AppendHeader(nil, from), wire.Data, 'g', "", ward.Name(), epoch, number, nil, []byte(payload))
+}

@@ -315,6 +315,18 @@ func (t *memberTable) causes(now time.Time) []Cause {
 	return causes
 }
 
+// alive returns the publishers of all members, this node included.
+func (t *memberTable) alive() map[wire.Publisher]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	alive := make(map[wire.Publisher]bool, 1+len(t.m))
+	alive[t.n.publisher] = true
+	for p := range t.m {
+		alive[p] = true
+	}
+	return alive
+}
+
 // others lists the members without this node.
 func (t *memberTable) others() []wire.Publisher {
 	t.mu.Lock()

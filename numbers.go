@@ -97,7 +97,7 @@ func (in *interest) counterOf(n *Node, p wire.Publisher) (c *counter, fresh bool
 	if c = in.publishers[p]; c != nil {
 		return c, false
 	}
-	if n.stats.receivingCounters.Load() >= int64(n.o.MaxCounters) && !in.forgetClosed(n) {
+	if n.stats.receivingCounters.Load() >= int64(n.o.MaxCounters) && !in.forgetClosed(n) && !n.interests.makeRoom(n, in) {
 		return nil, true
 	}
 	if in.publishers == nil {
@@ -123,6 +123,35 @@ func (in *interest) forgetClosed(n *Node) bool {
 	return dropped
 }
 
+// roomTries bounds how many interests are looked at for a counter that can be forgotten.
+const roomTries = 256
+
+// makeRoom drops the counters of some other interest that would be forgotten soon. The lock of in is held, so those of others
+// are only tried.
+func (t *interestTable) makeRoom(n *Node, in *interest) bool {
+	t.counted.mu.Lock()
+	defer t.counted.mu.Unlock()
+	tries := 0
+	for other := range t.counted.m {
+		if tries++; tries > roomTries {
+			return false
+		}
+		if other == in || !other.mu.TryLock() {
+			continue
+		}
+		dropped := other.forgetClosed(n)
+		if len(other.publishers) == 0 {
+			other.publishers = nil
+			delete(t.counted.m, other)
+		}
+		other.mu.Unlock()
+		if dropped {
+			return true
+		}
+	}
+	return false
+}
+
 // forgetPublishers drops all counters of an interest that is not in force.
 func (in *interest) forgetPublishers(n *Node) {
 	in.mu.Lock()
@@ -138,12 +167,14 @@ const closedSweeps = 3
 
 // sweep forgets counters that were closed, or whose publisher was gone, some sweeps ago. It is called every member timeout.
 func (t *interestTable) sweep(n *Node) {
+	alive := n.members.alive()
 	for _, in := range t.counted.all() {
 		in.mu.Lock()
 		for p, c := range in.publishers {
-			if !c.closed && !c.gone {
+			if !c.closed && !c.gone && alive[p] {
 				continue
 			}
+			c.gone = c.gone || !alive[p] // it may never have been a member
 			if c.idle++; c.idle >= closedSweeps {
 				delete(in.publishers, p)
 				n.stats.receivingCounters.Add(-1)
