@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -219,7 +220,7 @@ func TestOnHealth(t *testing.T) {
 			time.Sleep(5 * time.Second)
 		}
 		mu.Lock()
-		if fmt.Sprint(told) != "[up]" { // the slow one is in the way
+		if !slices.Equal(told, []backplane.State{backplane.Up}) { // the slow one is in the way
 			t.Errorf("told %v", told)
 		}
 		mu.Unlock()
@@ -230,7 +231,9 @@ func TestOnHealth(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		mu.Lock()
-		if want := "[up down up down up down up down up]"; fmt.Sprint(told) != want || fmt.Sprint(slow) != want {
+		up, down := backplane.Up, backplane.Down
+		want := []backplane.State{up, down, up, down, up, down, up, down, up}
+		if !slices.Equal(told, want) || !slices.Equal(slow, want) {
 			t.Errorf("told %v, the slow one %v", told, slow)
 		}
 		mu.Unlock()
@@ -249,17 +252,17 @@ func TestOnHealthMergesTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := inmem.NewBroker()
 		n := open(t, broker.Opener(), backplane.Options{})
-		go_ := make(chan struct{})
+		release := make(chan struct{})
 		var told []backplane.State
 		n.OnHealth(func(h backplane.Health) {
-			<-go_
+			<-release
 			told = append(told, h.State)
 		})
 		for range 100 {
 			broker.Kick(n.ID())
 			time.Sleep(3 * time.Second)
 		}
-		close(go_)
+		close(release)
 		synctest.Wait()
 		for i := 1; i < len(told); i++ {
 			if told[i] == told[i-1] {

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // that is about to end gets a moment for it.
 func leaked() string {
 	var stacks []string
-	for patience := 0; patience < 100; patience++ {
+	for range 100 {
 		buf := make([]byte, 1<<20)
 		buf = buf[:runtime.Stack(buf, true)]
 		stacks = strings.Split(string(buf), "\n\n")

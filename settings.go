@@ -26,7 +26,8 @@ const (
 func (o Options) withDefaults(l transport.Limits) (Options, error) {
 	if o.Namespace == "" {
 		if l.Shared {
-			return o, badOption("Namespace is required: the broker may be shared with other applications; set 1 to 64 characters of a-z 0-9 _ -, here or as namespace=NAME in a URL")
+			return o, badOption("Namespace is required: the broker may be shared with other applications; " +
+				"set 1 to 64 characters of a-z 0-9 _ -, here or as namespace=NAME in a URL")
 		}
 		o.Namespace = "default"
 	}

@@ -217,7 +217,7 @@ func TestRestore(t *testing.T) {
 		late := async(func() error { subscribe("late"); return nil })
 		synctest.Wait()
 		broker.Heal(n.ID())
-		<-late
+		wantIs(t, "late", <-late)
 		time.Sleep(5 * time.Second)
 		if h := n.Health(); h.State != backplane.Up {
 			t.Errorf("health: %+v", h)
@@ -339,7 +339,8 @@ func TestSubscribeDuringAnUnsubscribe(t *testing.T) {
 				synctest.Wait()
 				close(hold)
 				select {
-				case <-subscribed:
+				case err := <-subscribed:
+					wantIs(t, "subscribe", err)
 				case <-time.After(10 * time.Second):
 					t.Fatal("Subscribe does not return")
 				}
