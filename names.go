@@ -9,7 +9,11 @@ import (
 	"strings"
 )
 
-// hashedName is the length of a hashed rest of a channel name: the kind, '#', and 26 characters for 128 bits.
+// hashMark stands behind the kind where a hash follows: a byte that every broker carries, and that is neither a delimiter nor
+// the '@' before a scope.
+const hashMark = "_"
+
+// hashedName is the length of a hashed rest of a channel name: the kind, the mark, and 26 characters for 128 bits.
 const hashedName = 2 + 26
 
 // namer turns addresses into channel names: the namespace, a delimiter, the kind, the scope if there is one, and the
@@ -38,11 +42,8 @@ func (m *namer) channel(a Address) string {
 		return name
 	}
 	sum := sha256.Sum256([]byte(a.scope + "\x00" + a.name)) // a scope holds no NUL
-	return m.prefix + string(rune(a.kind)) + m.hashMark() + channelHash.EncodeToString(sum[:16])
+	return m.prefix + string(rune(a.kind)) + hashMark + channelHash.EncodeToString(sum[:16])
 }
-
-// hashMark must be a byte that every broker carries and that follows a kind in no plain name.
-func (m *namer) hashMark() string { return "_" }
 
 func (m *namer) fits(name string) bool {
 	if m.longest > 0 && len(name) > m.longest {

@@ -1,6 +1,7 @@
 package backplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -97,7 +98,7 @@ func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) 
 	if timeout <= 0 {
 		timeout = 3 * time.Second
 	}
-	t, err := open(transport.Config{Node: n.id, Namespace: o.Namespace, Logger: logger, Timeout: timeout})
+	t, err := open(transport.Config{Node: n.id, Namespace: cmp.Or(o.Namespace, defaultNamespace), Logger: logger, Timeout: timeout})
 	if err != nil {
 		return fail(err)
 	}

@@ -12,13 +12,14 @@ import (
 )
 
 const (
+	defaultNamespace  = "default" // where the broker is nobody else's
 	defaultMaxPayload = 1<<20 - 8<<10
 	largestMaxPayload = 64 << 20
 	maxLabel          = 256
 
 	// frameRoom is what a frame needs beside the payload: header, the longest address, and room for fields.
 	frameRoom = 4 << 10
-	// minChannel is the shortest limit on channel names that works: the longest namespace, a delimiter, and a hash.
+	// minChannel is the shortest limit on channel names that a transport may have: a namespace of 31 bytes, and a hash.
 	minChannel = 60
 )
 
@@ -29,7 +30,7 @@ func (o Options) withDefaults(l transport.Limits) (Options, error) {
 			return o, badOption("Namespace is required: the broker may be shared with other applications; " +
 				"set 1 to 64 characters of a-z 0-9 _ -, here or as namespace=NAME in a URL")
 		}
-		o.Namespace = "default"
+		o.Namespace = defaultNamespace
 	}
 	if !plainName(o.Namespace) {
 		return o, badOption("Namespace must be 1 to 64 characters of a-z 0-9 _ -")
@@ -94,6 +95,8 @@ func (o Options) withDefaults(l transport.Limits) (Options, error) {
 		return o, badOption("MaxPayload is %d bytes, but the broker carries frames of at most %d bytes, of which a frame needs %d for itself; "+
 			"set MaxPayload to at most %d, on all nodes, or raise the broker's limit",
 			o.MaxPayload, l.MaxFrame, frameRoom, l.MaxFrame-frameRoom)
+	case l.Delimiter == '@' || plainName(string(rune(l.Delimiter))): // two addresses could have one channel
+		return o, badOption("the transport's delimiter %q can stand in a namespace or a scope, or is '@'", l.Delimiter)
 	case l.MaxChannel > 0 && l.MaxChannel < minChannel:
 		return o, badOption("the transport allows channel names of %d bytes; at least %d are needed", l.MaxChannel, minChannel)
 	case l.MaxChannel > 0 && len(o.Namespace)+1+hashedName > l.MaxChannel:
