@@ -86,20 +86,26 @@ func (l *link) supervise() {
 			if failures > 0 {
 				n.log.Info("link connected", "link", int(l.id), "attempts", failures+1)
 			}
+			began := time.Now()
 			var useful bool
 			useful, err = l.serve()
 			n.t.Disconnect(l.id)
 			if n.ctx.Err() != nil {
 				return
 			}
-			n.log.Warn("link lost; connecting anew", "link", int(l.id), "err", err)
+			lived := time.Since(began)
+			n.log.Warn("link lost; connecting anew", "link", int(l.id), "err", err, "lived", lived.Round(time.Millisecond))
 			l.lost(err)
 			n.stats.reconnects.Add(1)
-			if useful {
+			switch {
+			case useful && lived >= n.o.ReconnectMax:
 				failures = 0
 				continue
+			case useful: // who is turned away soon, again and again, must not come back in a loop
+				failures++
+				n.sleep(n.backoff(failures))
+				continue
 			}
-			// Who connects and is turned away at once must not do it in a loop.
 			err = fmt.Errorf("the connection was lost before a probe came back: %w", err)
 		}
 		if n.ctx.Err() != nil {
