@@ -586,7 +586,7 @@ func TestChannelMovesToANewLink(t *testing.T) {
 		if h := n.Health(); h.State != backplane.Up || n.Stats().LastProbe == 0 {
 			t.Errorf("health: %+v", h)
 		}
-		wantIs(t, "disconnect", second.(transport.Transport).Close()) // the new link's end is only its own
+		wantIs(t, "disconnect", second.Close()) // the new link's end is only its own
 		time.Sleep(5 * time.Second)
 		if h := n.Health(); h.State != backplane.Degraded {
 			t.Errorf("health with one of two links down: %+v", h)
