@@ -19,7 +19,7 @@ func TestHeartbeatBodyIsWrittenToTheByte(t *testing.T) {
 		heartbeat: 2 * time.Second, memberTimeout: 8 * time.Second, tailMark: 2 * time.Second,
 	}}
 	n.epochClock.Store(7)
-	got := n.appendHeartbeat(nil, flagHello)
+	got := n.appendHeartbeat(nil, flagHello, 3)
 	if want := vectorBody(t, "heartbeat"); string(got) != string(want) {
 		t.Errorf("got %x\nwant %x", got, want)
 	}
@@ -39,7 +39,7 @@ func TestBrokenBodiesAreRefused(t *testing.T) {
 		hear       func(wire.Publisher, []byte) error
 		obligatory int // bytes that must be there
 	}{
-		"heartbeat": {n.heartbeatHeard, 21},
+		"heartbeat": {n.heartbeatHeard, 22},
 		"ask":       {n.questionHeard, 9},
 		"answer":    {n.answerHeard, 3},
 	} {

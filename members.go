@@ -50,6 +50,7 @@ type member struct {
 	Member
 	heard    time.Time // the last heartbeat
 	beats    beats     // heartbeats on the members' channel
+	number   uint64    // of the newest of them; 0 for none since this node's own link was connected
 	settings settings
 	differs  error // in what its settings could lose messages
 }
@@ -128,8 +129,8 @@ func (n *Node) settle() {
 	t.settling = time.Now().Add(n.o.MemberTimeout)
 }
 
-// appendHeartbeat encodes a heartbeat: version, flags, newest epoch, settings, label.
-func (n *Node) appendHeartbeat(b []byte, flags heartbeatFlags) []byte {
+// appendHeartbeat encodes a heartbeat: version, flags, newest epoch, settings, label, number.
+func (n *Node) appendHeartbeat(b []byte, flags heartbeatFlags, number uint64) []byte {
 	b = append(b, heartbeatVersion, byte(flags))
 	b = appendUint64(b, n.epochClock.Load())
 	b = appendUint64(b, n.settings.wireMin)
@@ -138,7 +139,8 @@ func (n *Node) appendHeartbeat(b []byte, flags heartbeatFlags) []byte {
 	for _, d := range []time.Duration{n.settings.heartbeat, n.settings.memberTimeout, n.settings.tailMark} {
 		b = appendUint64(b, uint64(d/time.Millisecond)) //nolint:gosec // checked to be positive
 	}
-	return appendBytes(b, n.o.Label)
+	b = appendBytes(b, n.o.Label)
+	return appendUint64(b, number)
 }
 
 // sendHeartbeat sends one to all. Its content is encoded when it leaves: the epoch in it must not be older than what was
@@ -166,17 +168,49 @@ func (n *Node) heartbeatHeard(p wire.Publisher, body []byte) error {
 			return err
 		}
 	}
-	label, _, err := bytesAt(rest)
+	label, rest, err := bytesAt(rest)
 	if err != nil || len(label) > maxLabel {
 		return fmt.Errorf("%w: a heartbeat's label", wire.ErrBroken)
+	}
+	number, _, err := uint64At(rest)
+	if err != nil {
+		return err
 	}
 	ms := func(v uint64) time.Duration { return time.Duration(min(v, 1<<40)) * time.Millisecond }
 	s := settings{
 		wireMin: values[1], wireMax: values[2], maxPayload: values[3],
 		heartbeat: ms(values[4]), memberTimeout: ms(values[5]), tailMark: ms(values[6]),
 	}
+	if since, missing := n.members.missing(p, flags, number); missing {
+		n.interests.memberMissed(n, p, since)
+	}
 	n.members.beat(p, flags, values[0], s, label)
 	return nil
+}
+
+// missing looks at the number of a heartbeat and reports whether others before it are missing, and since when. A message and
+// its tail mark can be lost together, with nothing after them, where frames are lost for a while and no link fails. They are
+// TailMark apart: where that is not shorter than Heartbeat, a heartbeat is then missing as well.
+func (t *memberTable) missing(p wire.Publisher, flags heartbeatFlags, number uint64) (since time.Time, missing bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := t.m[p]
+	if m == nil || flags&flagDirect != 0 {
+		return time.Time{}, false
+	}
+	last := m.number
+	m.number = max(last, number)
+	return m.heard, last > 0 && number > last+1
+}
+
+// forgetNumbers makes the next heartbeat of each member the first one: those before were lost with this node's own link, and
+// the gap of the link covers what else was.
+func (t *memberTable) forgetNumbers() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.m {
+		m.number = 0
+	}
 }
 
 // beat records a heartbeat.
@@ -248,12 +282,24 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 // be missing.
 func (t *interestTable) memberBack(n *Node, p wire.Publisher, id NodeID) {
 	n.log.Warn("a member that was declared dead speaks again", "node", string(id))
+	t.memberGap(p, id, time.Now())
+}
+
+// memberMissed tells every subscription that heartbeats of a node did not come, so that other frames of it may be missing.
+func (t *interestTable) memberMissed(n *Node, p wire.Publisher, since time.Time) {
+	id := n.members.idOf(p)
+	n.log.Warn("heartbeats of a member were lost, and messages of it may be", "node", string(id))
+	t.memberGap(p, id, since)
+}
+
+// memberGap tells every subscription that messages of a node may be missing.
+func (t *interestTable) memberGap(p wire.Publisher, id NodeID, since time.Time) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, in := range t.m {
 		in.mu.Lock()
 		if in.head != nil {
-			in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: time.Now(), Publisher: id}})
+			in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: since, Publisher: id}})
 		}
 		if c := in.publishers[p]; c != nil {
 			c.lost = true

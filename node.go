@@ -48,6 +48,7 @@ type Node struct {
 	questions  questionTable
 	health     healthWatch
 	epochClock atomic.Uint64 // the newest epoch begun; see numbers.go
+	heartbeats atomic.Uint64 // heartbeats to all that the broker has taken: the number of the last one
 	ticks      atomic.Uint64 // orders confirmations of subscriptions, heartbeats heard, and epochs begun; see numbers.go
 	stats      stats
 	complained atomic.Int64 // when a frame could last not be read, in UnixNano

@@ -73,7 +73,8 @@ type parcel struct {
 	outlet *outlet
 	frame  []byte
 	items  []*item
-	next   bool // the last message has an address and a number that the next one goes on from
+	beats  uint64 // heartbeats to all among the items
+	next   bool   // the last message has an address and a number that the next one goes on from
 	// unknown is set once an attempt's fate is unknown: from then on the numbers are spent. sent is when that was.
 	unknown bool
 	sent    time.Time

@@ -22,6 +22,16 @@ func (l *lane) end() {
 // repeat, also one that has declared this node dead meanwhile. See closedSweeps.
 func (n *Node) resendFor() time.Duration { return 2 * n.o.MemberTimeout }
 
+// heartbeat counts a heartbeat to all, and returns its flags. Only one that the broker has taken spends its number, so that a
+// number that is missing was lost on the way to who misses it.
+func (p *parcel) heartbeat(it *item) heartbeatFlags {
+	flags := heartbeatFlags(it.payload[0])
+	if flags&flagDirect == 0 {
+		p.beats++
+	}
+	return flags
+}
+
 // wanted reports whether somebody still waits for the fate of the frame; a tail mark always is.
 func (p *parcel) wanted() bool {
 	for _, it := range p.items {
@@ -85,6 +95,9 @@ func (l *lane) finish(p *parcel, err error) {
 			}
 		}
 		it.settle(err)
+	}
+	if err == nil {
+		l.n.heartbeats.Add(p.beats)
 	}
 	if k := cap(p.frame); k <= keptBuffer && l.kept+k <= keptBuffers {
 		l.free = append(l.free, p.frame[:0])

@@ -59,7 +59,7 @@ func goldens() []golden {
 		}},
 		{"heartbeat", publisher, []wire.Message{{
 			Type: wire.Heartbeat, Kind: 's', Name: []byte("members"),
-			Payload: []byte("\x01\x01\x07\x01\x01\x80\xc0\x3f\xd0\x0f\xc0\x3e\xd0\x0f\x06ward-a"),
+			Payload: []byte("\x01\x01\x07\x01\x01\x80\xc0\x3f\xd0\x0f\xc0\x3e\xd0\x0f\x06ward-a\x03"),
 		}}},
 		{"probe", publisher, []wire.Message{{
 			Type: wire.Probe, Kind: 's', Name: []byte("probe/0123456789abcdef/0"), Payload: []byte("\xac\x02"),
