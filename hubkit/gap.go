@@ -1,6 +1,7 @@
 package hubkit
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -219,7 +220,9 @@ func (g *gapCollector) take(now time.Time) (told []*gathering, next time.Duratio
 			next = wait
 		}
 	}
-	slices.SortFunc(told, func(a, b *gathering) int { return a.first.Compare(b.first) })
+	slices.SortFunc(told, func(a, b *gathering) int {
+		return cmp.Or(a.first.Compare(b.first), cmp.Compare(a.gap.Cause, b.gap.Cause))
+	})
 	return told, next
 }
 
