@@ -312,6 +312,11 @@ func TestReasons(t *testing.T) {
 		if r := c.ended(); len(r.Text) != 122 {
 			f.t.Errorf("a long text has %d bytes", len(r.Text))
 		}
+		c = f.member(0)
+		c.Disconnect(hubkit.Reason{Text: "bed\xff 3"}) // browsers end a WebSocket whose close frame is no UTF-8 as broken
+		if r := c.ended(); r.Text != "bed 3" {
+			f.t.Errorf("a text that is no UTF-8 became %q", r.Text)
+		}
 	})
 	for _, r := range []struct {
 		reason hubkit.Reason

@@ -49,7 +49,8 @@ func (d Delivery) Lost() bool { return d.Gap != nil || d.Missed > d.Superseded }
 // Reason says why a connection was closed. The zero value is an ordinary end.
 type Reason struct {
 	Code ReasonCode
-	// Text is for the client, at most 123 bytes so that it fits into a WebSocket close frame. Longer text is cut.
+	// Text is for the client, at most 123 bytes so that it fits into a WebSocket close frame. Longer text is
+	// cut, and what is no UTF-8 is left out.
 	Text string
 	// Err is the cause, for the server's logs; it is not meant for the client. nil where there is none.
 	Err error

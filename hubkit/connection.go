@@ -1,10 +1,10 @@
 package hubkit
 
 import (
-	"bytes"
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -176,9 +176,7 @@ func (c *Connection) closeLocked(reason Reason) (first bool) {
 	if c.closed != nil {
 		return false
 	}
-	if len(reason.Text) > maxReasonText {
-		reason.Text = string(bytes.ToValidUTF8([]byte(reason.Text[:maxReasonText]), nil))
-	}
+	reason.Text = strings.ToValidUTF8(reason.Text[:min(len(reason.Text), maxReasonText)], "")
 	c.closed = &reason
 	c.out.discard()
 	return true

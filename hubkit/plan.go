@@ -42,7 +42,7 @@ func (h *Hub) plan(to Target) (plan, error) {
 	for _, id := range distinct(to.Connections) {
 		home, ok := homeOf(id)
 		if !ok {
-			return p, fmt.Errorf("%w: %q is no connection id", ErrInvalidTarget, id)
+			return p, fmt.Errorf("%w: %.64q is no connection id", ErrInvalidTarget, id)
 		}
 		if _, left := except[id]; left {
 			continue
@@ -95,7 +95,7 @@ func exceptSet(ids []string) (map[string]struct{}, error) {
 	var set map[string]struct{}
 	for _, id := range ids {
 		if _, ok := homeOf(id); !ok {
-			return nil, fmt.Errorf("%w: %q in Except is no connection id", ErrInvalidTarget, id)
+			return nil, fmt.Errorf("%w: %.64q in Except is no connection id", ErrInvalidTarget, id)
 		}
 		if set == nil {
 			set = make(map[string]struct{}, len(ids))

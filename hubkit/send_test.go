@@ -107,7 +107,7 @@ func TestTargetThatNamesNobody(t *testing.T) {
 func TestInvalidTargets(t *testing.T) {
 	onBus(t, hubkit.Options{Name: "ward"}, func(f *farm) {
 		c := f.member(0)
-		long := c.ID()[:17] + strings.Repeat("a", 100)
+		long := c.ID()[:17] + strings.Repeat("a", 1000)
 		for _, id := range []string{
 			"", "x", "-", c.ID()[1:], c.ID() + "a", strings.ToUpper(c.ID()), c.ID()[:len(c.ID())-1] + "!", "-aaaaaaaaaaaaaaaa", long,
 		} {
@@ -124,6 +124,9 @@ func TestInvalidTargets(t *testing.T) {
 				}
 				if _, ok := errors.AsType[*hubkit.Error](err); !ok {
 					f.t.Errorf("%v is no *hubkit.Error", err)
+				}
+				if strings.Contains(fmt.Sprint(err), strings.Repeat("a", 65)) { // an id may come from a client, and errors go into logs
+					f.t.Errorf("the error repeats all of a long id: %v", err)
 				}
 			}
 		}
