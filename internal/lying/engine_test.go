@@ -20,7 +20,7 @@ import (
 func rarely() lying.Odds {
 	return lying.Odds{
 		lying.Drop: 0.03, lying.Repeat: 0.03, lying.Reorder: 0.03, lying.Delay: 0.03, lying.Tear: 0.015, lying.Garble: 0.015,
-		lying.SilentLoss: 0.001, lying.DeafLink: 0.0005,
+		lying.SilentLoss: 0.001, lying.DeafLink: 0.0005, lying.Burst: 0.001,
 		lying.SentUnknown: 0.02, lying.LostUnknown: 0.02, lying.LostTaken: 0.01, lying.Refused: 0.01,
 		lying.FalseConfirm: 0.1, lying.FalseFailure: 0.1, lying.FalseLeave: 0.1,
 		lying.Slow: 0.3,

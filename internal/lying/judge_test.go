@@ -228,7 +228,7 @@ func (p *pair) trace(s, before *saying) string {
 		if f.node != p.node || f.publisher != p.id || !f.handed {
 			continue
 		}
-		if f.heartbeat && f.clock >= clock {
+		if f.heartbeat && f.clock >= clock && p.node != p.id { // of its own epochs a node knows more
 			clock = f.clock
 			known = known || i >= p.ear.from && clock < epoch
 		}

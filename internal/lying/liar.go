@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gobackplane/backplane/internal/wire"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -19,11 +20,12 @@ type liar struct {
 	// mu is held while the sink is called, so that late frames keep the rules of transport.Sink. The inner transport
 	// calls the sink under locks of its own, so nothing of it is called with mu held.
 	mu   sync.Mutex
-	sink transport.Sink          // guarded by mu, as is all below
-	deaf map[transport.Link]bool // nothing comes in
-	lost map[string]bool         // nothing comes in on these channels, though they are confirmed
-	held []*held                 // frames that will arrive late
-	gone bool                    // closed
+	sink transport.Sink               // guarded by mu, as is all below
+	deaf map[transport.Link]bool      // nothing comes in
+	lost map[string]bool              // nothing comes in on these channels, though they are confirmed
+	mute map[wire.Publisher]time.Time // nothing comes in of these until then
+	held []*held                      // frames that will arrive late
+	gone bool                         // closed
 }
 
 var _ transport.Transport = (*liar)(nil)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gobackplane/backplane/internal/wire"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -32,6 +33,7 @@ const (
 const (
 	SilentLoss Lie = "silent loss" // the frame's channel is not subscribed any more; ends when it is unsubscribed or the link connected
 	DeafLink   Lie = "deaf link"   // nothing comes in on the link any more; ends when it is connected
+	Burst      Lie = "burst"       // nothing comes in that the frame's publisher sends, on any link; ends after at most 7 s
 )
 
 // The lies about a frame that is published. They concern all nodes.
@@ -88,7 +90,7 @@ func (b *Book) Wrap(open transport.Opener) transport.Opener {
 		if err != nil {
 			return nil, err
 		}
-		l := &liar{inner: inner, book: b, node: c.Node, deaf: map[transport.Link]bool{}, lost: map[string]bool{}}
+		l := &liar{inner: inner, book: b, node: c.Node, deaf: map[transport.Link]bool{}, lost: map[string]bool{}, mute: map[wire.Publisher]time.Time{}}
 		if checker, ok := inner.(transport.Checker); ok {
 			return struct {
 				*liar

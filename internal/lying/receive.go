@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gobackplane/backplane/internal/wire"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -12,6 +13,7 @@ const (
 	longest  = 10 * time.Second // how late a repeat is, at most
 	overtake = time.Second      // how long a frame waits for the next one of its channel
 	slowest  = time.Second      // how long an answer takes, at most
+	outage   = 7 * time.Second  // how long a burst is, at most
 )
 
 // receiver is the sink that the inner transport sees.
@@ -38,9 +40,12 @@ func (r receiver) Frame(link transport.Link, channel string, data []byte) {
 	case l.lost[channel]:
 		l.write(SilentLoss, channel, data)
 		return
+	case time.Now().Before(l.mute[publisher(data)]):
+		l.write(Burst, channel, data)
+		return
 	}
 	overtaken := slices.IndexFunc(l.held, func(h *held) bool { return h.lie == Reorder && h.channel == channel })
-	switch lie := l.book.draw(Drop, Repeat, Reorder, Delay, Tear, Garble, SilentLoss, DeafLink); lie {
+	switch lie := l.book.draw(Drop, Repeat, Reorder, Delay, Tear, Garble, SilentLoss, DeafLink, Burst); lie {
 	case "":
 		l.hand(link, channel, data)
 	case Repeat:
@@ -59,6 +64,9 @@ func (r receiver) Frame(link transport.Link, channel string, data []byte) {
 	case SilentLoss:
 		l.lost[channel] = true
 		l.write(lie, channel, data)
+	case Burst:
+		l.mute[publisher(data)] = time.Now().Add(l.book.within(outage))
+		l.write(lie, channel, data)
 	case DeafLink:
 		l.deaf[link] = true
 		l.write(lie, channel, data)
@@ -68,6 +76,15 @@ func (r receiver) Frame(link transport.Link, channel string, data []byte) {
 	if overtaken >= 0 {
 		l.release(l.held[overtaken])
 	}
+}
+
+// publisher returns who published a frame.
+func publisher(data []byte) wire.Publisher {
+	r, err := wire.NewReader(data)
+	if err != nil {
+		return wire.Publisher{} // nobody's
+	}
+	return r.Publisher
 }
 
 // Gap implements [transport.Sink].
