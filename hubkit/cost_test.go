@@ -88,6 +88,41 @@ func TestIdleConnectionIsSmall(t *testing.T) {
 	runtime.KeepAlive(h)
 }
 
+// TestBurstIsForgotten: an outbox that was full once is as small as before when it is idle again.
+func TestBurstIsForgotten(t *testing.T) {
+	const clients, burst, most = 1000, 200, 1024
+	onBus(t, hubkit.Options{Name: "ward"}, func(f *farm) {
+		gate := make(gateConn)
+		for range clients {
+			if _, err := f.hubs[0].Connect(f.t.Context(), gate, hubkit.ConnectOptions{}); err != nil {
+				f.t.Fatal(err)
+			}
+		}
+		before := heap()
+		for range burst {
+			f.send(1, hubkit.ToAll(), "x")
+		}
+		close(gate)
+		settle()
+		if s := f.hubs[0].Stats(); s.Delivered != clients*burst || s.Connections != clients {
+			f.t.Fatalf("stats %+v", s)
+		}
+		if each := (heap() - before) / clients; each > most {
+			f.t.Errorf("a burst left %d bytes for each connection, at most %d", each, most)
+		}
+	})
+}
+
+// gateConn lets writes through once it is closed.
+type gateConn chan struct{}
+
+func (c gateConn) Write(context.Context, []hubkit.Delivery) error {
+	<-c
+	return nil
+}
+
+func (c gateConn) Close(hubkit.Reason) error { return nil }
+
 func heap() int64 {
 	var m runtime.MemStats
 	runtime.GC()

@@ -39,7 +39,7 @@ type slot struct {
 }
 
 // outbox is the bounded queue of one connection: a ring that grows as it is needed, up to its bound, and is given back
-// when the connection closes.
+// when the connection closes, or is idle after a burst.
 type outbox struct {
 	limits *OutboxOptions // immutable
 
@@ -195,6 +195,17 @@ func (o *outbox) take(batch []Delivery) []Delivery {
 
 func delivery(payload []byte, m mark) Delivery {
 	return Delivery{Payload: payload, Missed: uint64(m.missed), Superseded: uint64(m.superseded), Gap: m.gap}
+}
+
+// keptSlots is how large a ring an idle connection keeps.
+const keptSlots = 16
+
+// rest gives back what a burst has made large: one slow moment must not cost each of 100,000 connections a full ring for
+// good. Called with mu held, when nothing waits.
+func (o *outbox) rest() {
+	if len(o.slots) > keptSlots {
+		o.slots, o.head, o.keys = nil, 0, nil
+	}
 }
 
 // discard gives everything back. Called with mu held, when the connection has closed.

@@ -87,6 +87,7 @@ func (c *Connection) write() {
 		c.out.mu.Lock()
 		if c.closed != nil || !c.out.waits() {
 			c.writing = false
+			c.out.rest()
 			last := c.shut
 			c.out.mu.Unlock()
 			if last {
