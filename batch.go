@@ -145,7 +145,7 @@ func (l *lane) append(p *parcel, it *item) {
 	case it.typ != wire.Data:
 		payload := it.payload
 		if it.typ == wire.Heartbeat {
-			payload = l.n.appendHeartbeat(nil, p.heartbeat(it), l.n.heartbeats.Load()+p.beats) // as late as possible: see epochClock
+			payload = l.n.heartbeat(p.heartbeat(it), l.n.heartbeats.Load()+p.beats) // as late as possible: see epochClock
 		}
 		p.frame = wire.AppendMessage(p.frame, it.typ, byte(o.addr.kind), o.addr.scope, o.addr.name, 0, 0, nil, payload)
 		p.next = false

@@ -23,10 +23,10 @@ func FuzzOwnBodies(f *testing.F) {
 		}
 	})
 	n.Answer("service", func(_ context.Context, _ NodeID, request []byte) ([]byte, error) { return request, nil })
-	f.Add(byte(wire.Heartbeat), n.appendHeartbeat(nil, flagHello, 1))
-	f.Add(byte(wire.Heartbeat), n.appendHeartbeat(nil, flagGoodbye, 1))
+	f.Add(byte(wire.Heartbeat), n.heartbeat(flagHello, 1))
+	f.Add(byte(wire.Heartbeat), n.heartbeat(flagGoodbye, 1))
 	f.Add(byte(wire.Heartbeat), []byte{1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
-	f.Add(byte(wire.Heartbeat), append(n.appendHeartbeat(nil, 0, 1), "more"...))
+	f.Add(byte(wire.Heartbeat), append(n.heartbeat(0, 1), "more"...))
 	f.Add(byte(wire.Ask), appendBytes(appendUint64(appendUint64([]byte{questionVersion}, 1), 1000), "service"))
 	f.Add(byte(wire.Ask), appendBytes(appendUint64(appendUint64([]byte{questionVersion}, 1), 1<<63), "service"))
 	f.Add(byte(wire.Answer), answerBody(1, answerOK, []byte("yes")))

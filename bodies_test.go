@@ -19,7 +19,7 @@ func TestHeartbeatBodyIsWrittenToTheByte(t *testing.T) {
 		heartbeat: 2 * time.Second, memberTimeout: 8 * time.Second, tailMark: 2 * time.Second,
 	}}
 	n.epochClock.Store(7)
-	got := n.appendHeartbeat(nil, flagHello, 3)
+	got := n.heartbeat(flagHello, 3)
 	if want := vectorBody(t, "heartbeat"); string(got) != string(want) {
 		t.Errorf("got %x\nwant %x", got, want)
 	}

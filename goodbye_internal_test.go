@@ -18,7 +18,7 @@ func TestHeartbeatAfterGoodbyeRevivesNobody(t *testing.T) {
 		}
 		other := wire.Publisher{1, 2, 3}
 		for _, flags := range []heartbeatFlags{flagHello, flagGoodbye, flagDirect, 0} {
-			if err := n.heartbeatHeard(other, n.appendHeartbeat(nil, flags, 0)); err != nil {
+			if err := n.heartbeatHeard(other, n.heartbeat(flags, 0)); err != nil {
 				t.Fatal(err)
 			}
 			if members, want := len(n.Members()), map[heartbeatFlags]int{flagHello: 2}[flags]; members != max(want, 1) {

@@ -129,9 +129,9 @@ func (n *Node) settle() {
 	t.settling = time.Now().Add(n.o.MemberTimeout)
 }
 
-// appendHeartbeat encodes a heartbeat: version, flags, newest epoch, settings, label, number.
-func (n *Node) appendHeartbeat(b []byte, flags heartbeatFlags, number uint64) []byte {
-	b = append(b, heartbeatVersion, byte(flags))
+// heartbeat encodes a heartbeat: version, flags, newest epoch, settings, label, number.
+func (n *Node) heartbeat(flags heartbeatFlags, number uint64) []byte {
+	b := []byte{heartbeatVersion, byte(flags)}
 	b = appendUint64(b, n.epochClock.Load())
 	b = appendUint64(b, n.settings.wireMin)
 	b = appendUint64(b, n.settings.wireMax)
