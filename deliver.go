@@ -112,7 +112,7 @@ func (h *hearing) message(m *wire.Message) {
 	if h.counter == nil {
 		h.count()
 	}
-	ours := h.fresh && h.n.members.beganAfter(h.publisher, m.Epoch, h.in.since)
+	ours := (h.fresh || m.Epoch < h.counter.epoch) && h.n.members.beganAfter(h.publisher, m.Epoch, h.in.since)
 	var v verdict
 	if m.Type == wire.TailMark {
 		v = h.counter.tail(m.Epoch, m.Number, h.fresh, ours)

@@ -16,6 +16,7 @@ import "github.com/gobackplane/backplane/internal/wire"
 type counter struct {
 	id     NodeID
 	epoch  uint64 // the newest epoch heard
+	before uint64 // the epoch heard before that; 0 for none
 	last   uint64 // the last number heard in it
 	closed bool   // the epoch is closed, and all of it was heard or told missing
 	lost   bool   // a gap of unknown size was told after last was heard
@@ -51,7 +52,9 @@ func (c *counter) message(epoch, k uint64, fresh, ours bool) verdict {
 		if ours && k > 1 {
 			v = verdict{gap: true, missed: k - 1}
 		}
-	case epoch < c.epoch, epoch == c.epoch && k <= c.last:
+	case epoch < c.epoch:
+		return c.old(epoch, ours)
+	case epoch == c.epoch && k <= c.last:
 		return verdict{} // a repeat, or so late that it was told missing
 	case epoch == c.epoch:
 		if k > c.last+1 {
@@ -62,7 +65,7 @@ func (c *counter) message(epoch, k uint64, fresh, ours bool) verdict {
 	default:
 		v = verdict{gap: k > 1, missed: k - 1}
 	}
-	*c = counter{id: c.id, epoch: epoch, last: k}
+	c.move(epoch, k)
 	v.deliver = true
 	return v
 }
@@ -76,7 +79,7 @@ func (c *counter) tail(epoch, k uint64, fresh, ours bool) verdict {
 			v = verdict{gap: true, missed: k}
 		}
 	case epoch < c.epoch:
-		return verdict{}
+		return c.old(epoch, ours && k > 0)
 	case epoch == c.epoch:
 		if k > c.last {
 			v = verdict{gap: true, missed: k - c.last}
@@ -87,8 +90,28 @@ func (c *counter) tail(epoch, k uint64, fresh, ours bool) verdict {
 	default:
 		v = verdict{gap: k > 0, missed: k}
 	}
-	*c = counter{id: c.id, epoch: epoch, last: k, closed: true}
+	c.move(epoch, k)
+	c.closed = true
 	return v
+}
+
+// old judges what comes from an epoch older than the newest: most often it is a repeat. But where nothing was heard of an
+// epoch in its turn, all of it was lost or comes too late; ours tells whether it began while we were subscribed.
+func (c *counter) old(epoch uint64, ours bool) verdict {
+	if epoch <= c.before || c.before == 0 && !ours {
+		return verdict{}
+	}
+	c.before = epoch // told once
+	return verdict{gap: true}
+}
+
+// move makes a number the last one heard.
+func (c *counter) move(epoch, k uint64) {
+	before := c.before
+	if epoch != c.epoch {
+		before = c.epoch
+	}
+	*c = counter{id: c.id, epoch: epoch, before: before, last: k}
 }
 
 // counterOf returns the counter of a publisher on an interest, making it if there is none. It returns nil when the
