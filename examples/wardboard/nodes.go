@@ -67,8 +67,11 @@ func (s *seats) node(ctx context.Context, label string) (*backplane.Node, error)
 func (s *seats) name() string {
 	u, err := url.Parse(s.url)
 	if err != nil || u.Host == "" {
-		scheme, _, _ := strings.Cut(s.url, ":")
-		return scheme + ":"
+		scheme, _, isURL := strings.Cut(s.url, ":")
+		if isURL {
+			scheme += ":"
+		}
+		return scheme
 	}
 	return u.Scheme + "://" + u.Host
 }

@@ -279,11 +279,11 @@ function showBackplane() {
   bar.dataset.state = place.state;
   $("bar-name").textContent = none ? "No backplane" : "Backplane";
   $("bar-detail").textContent = none ? "· the instances do not know of one another"
-    : `· ${place.backplane === "inmem" ? "in memory" : place.backplane}${place.state === "up" ? "" : " · " + place.state}`;
+    : `· ${place.backplane === "inmem:" ? "in memory" : place.backplane}${place.state === "up" ? "" : " · " + place.state}`;
   $("lesson").textContent = none
     ? "A hub server keeps its connections in memory, so what is sent on one instance reaches the clients of that instance and nobody else."
     : "The backplane carries every message to every instance that has somebody to deliver it to, so it does not matter who is connected where.";
-  $("command").textContent = `go run ./examples/wardboard -backplane ${place.backplane}${place.backplane === "inmem" ? ":" : ""}`;
+  $("command").textContent = `go run ./examples/wardboard -backplane ${place.backplane}`;
   $("switch").hidden = !place.other;
   if (!place.other) return;
   const [here, there] = none ? ["without", "with"] : ["with", "without"];
