@@ -151,10 +151,11 @@ func TestCloseFreesCallers(t *testing.T) {
 func TestCloseFinishesPublishes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := inmem.NewBroker()
-		n, other := openOnly(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
+		n := openOnly(t, broker.Opener(), backplane.Options{ProbeInterval: 100 * time.Millisecond})
+		other := open(t, broker.Opener(), backplane.Options{})
 		atOther, _ := listen(t, other, ward)
 		synctest.Wait()
-		broker.Delay(n.ID(), 1200*time.Millisecond)
+		broker.Delay(n.ID(), 400*time.Millisecond)
 		var errs []<-chan error
 		var want []string
 		for i := range 5 {
@@ -172,6 +173,17 @@ func TestCloseFinishesPublishes(t *testing.T) {
 			wantIs(t, "publish", <-c)
 		}
 		expect(t, "other", atOther.heard(), want...)
+	})
+}
+
+// On a slow link some probe is always under way. Close does not wait for those.
+func TestCloseDoesNotWaitForProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		n := openOnly(t, broker.Opener(), backplane.Options{ProbeInterval: 100 * time.Millisecond})
+		broker.Delay(n.ID(), 400*time.Millisecond)
+		time.Sleep(time.Second)
+		wantIs(t, "close", n.Close(within(t, 5*time.Second)))
 	})
 }
 
@@ -264,17 +276,23 @@ func TestConcurrentCloses(t *testing.T) {
 	})
 }
 
-// The last words of a node that closes are its last numbers, and then its goodbye: the loss of its last message is told.
+// The last words of a node that closes are its last numbers, and then its goodbye: the loss of its last message is told,
+// also where it was its first.
 func TestCloseTellsTheLastNumbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := inmem.NewBroker()
-		a, b := openOnly(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
+		b := open(t, broker.Opener(), backplane.Options{})
 		atB, _ := listen(t, b, ward)
+		atUser, _ := listen(t, b, backplane.User("u"))
+		a := openOnly(t, broker.Opener(), backplane.Options{})
 		publish(t, a, ward, "1")
-		broker.Drop(b.ID(), 1, func(channel string, _ []byte) bool { return channel == wardChannel })
+		lose(broker, b, 1, wardChannel)
 		publish(t, a, ward, "2")
+		lose(broker, b, 1, "default:u:u")
+		publish(t, a, backplane.User("u"), "first and last")
 		wantIs(t, "close", a.Close(t.Context()))
 		expect(t, "b", atB.heard(), "1", "gap:numbers:1")
+		expect(t, "b", atUser.heard(), "gap:numbers:1")
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if s := b.Stats(); s.Counters > 2 || s.MembersLost != 0 {

@@ -125,31 +125,60 @@ func TestSlowIsNotSilent(t *testing.T) {
 	}
 }
 
-// A broker that accepts connections and closes them at once is tried at the pace of the back-off.
+// A broker that accepts connections and closes them soon, before or after the first probe, is tried at the pace of the
+// back-off.
 func TestNoReconnectLoop(t *testing.T) {
+	for _, lived := range []time.Duration{0, 10 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			broker := inmem.NewBroker()
+			var connects atomic.Int32
+			opener, tp := tapped(broker, func(tp *tap) {
+				tp.connect = func(_ context.Context, next func() error) error {
+					if err := next(); err != nil {
+						return err
+					}
+					if connects.Add(1) > 1 {
+						time.AfterFunc(lived, func() { tp.sink.Down(transport.OnlyLink, errors.New("too many clients")) })
+					}
+					return nil
+				}
+			})
+			n := open(t, opener, backplane.Options{})
+			time.Sleep(10 * time.Second)
+			tp.sink.Down(transport.OnlyLink, errors.New("the first one ends"))
+			time.Sleep(time.Minute)
+			if k := connects.Load(); k < 20 || k > 100 {
+				t.Errorf("connections that live %v: %d attempts in a minute", lived, k)
+			}
+			if h := n.Health(); h.State != backplane.Down {
+				t.Errorf("health: %+v", h)
+			}
+		})
+	}
+}
+
+// The transport may say that a connection has failed before Connect has returned.
+func TestDownBeforeConnectReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := inmem.NewBroker()
 		var connects atomic.Int32
 		opener, tp := tapped(broker, func(tp *tap) {
 			tp.connect = func(_ context.Context, next func() error) error {
-				if err := next(); err != nil {
-					return err
+				err := next()
+				if connects.Add(1) == 2 {
+					tp.Transport.Disconnect(transport.OnlyLink)
+					tp.sink.Down(transport.OnlyLink, errors.New("gone already"))
 				}
-				if connects.Add(1) > 1 {
-					go tp.sink.Down(transport.OnlyLink, errors.New("too many clients"))
-				}
-				return nil
+				return err
 			}
 		})
 		n := open(t, opener, backplane.Options{})
+		at, _ := listen(t, n, ward)
 		tp.sink.Down(transport.OnlyLink, errors.New("the first one ends"))
-		time.Sleep(time.Minute)
-		if k := connects.Load(); k > 100 {
-			t.Errorf("%d attempts in a minute", k)
-		}
-		if h := n.Health(); h.State != backplane.Down {
-			t.Errorf("health: %+v", h)
-		}
+		time.Sleep(time.Second)
+		wantHealth(t, "connected for the third time", n.Health(), backplane.Up, "")
+		publish(t, n, ward, "1")
+		expect(t, "ward", at.heard(), "gap:link:0", "1")
 	})
 }
 

@@ -116,6 +116,25 @@ func TestMemberDiesAndReturns(t *testing.T) {
 	})
 }
 
+// The messages of a member that is back may come before its heartbeat. The gap comes first all the same, also where its
+// numbers have been forgotten.
+func TestGapBeforeTheMessagesOfAMemberThatIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		nodes := farm(t, broker, 2, backplane.Options{})
+		a, b := nodes[0], nodes[1]
+		atB, _ := listen(t, b, ward)
+		synctest.Wait()
+		broker.Cut(a.ID())
+		time.Sleep(2 * time.Minute)
+		lose(broker, b, 1<<30, "default:s:members")
+		broker.Heal(a.ID())
+		time.Sleep(2500 * time.Millisecond)
+		publish(t, a, ward, "1", "2")
+		expect(t, "b", atB.heard(), "gap:member:0", "1", "2")
+	})
+}
+
 // A node that was cut off itself declares nobody dead: neither while it is, nor afterwards.
 func TestNoFalseDeaths(t *testing.T) {
 	short := backplane.Options{Heartbeat: 500 * time.Millisecond, MemberTimeout: 1500 * time.Millisecond}

@@ -97,6 +97,36 @@ func TestContextOfAPublish(t *testing.T) {
 	})
 }
 
+// A message that was taken back stands nowhere any more: what is published next is sent once, and in its place.
+func TestTakenBackIsNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		a, b := open(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
+		atB, _ := listen(t, b, ward)
+		broker.Delay(a.ID(), time.Second)
+		var done []<-chan error
+		send := func(payload string, d time.Duration) {
+			done = append(done, async(func() error { return a.Publish(within(t, d), ward, []byte(payload)) }))
+			synctest.Wait()
+		}
+		send("under way", time.Minute)
+		for i := range 9 {
+			d := time.Minute
+			if i%3 == 0 {
+				d = 100 * time.Millisecond
+			}
+			send(strconv.Itoa(i), d)
+		}
+		time.Sleep(500 * time.Millisecond)
+		send("new 1", time.Minute)
+		send("new 2", time.Minute)
+		for _, d := range done {
+			<-d
+		}
+		expect(t, "b", atB.heard(), "under way", "1", "2", "4", "5", "7", "8", "new 1", "new 2")
+	})
+}
+
 // Whatever the transport says to a frame, the message is heard once, nothing overtakes it, and there is no gap.
 func TestUnknownOutcomesAreRetriedAndHeardOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

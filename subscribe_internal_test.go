@@ -61,6 +61,16 @@ func TestInterestsLeaveNothing(t *testing.T) {
 		broker.Heal(n.ID())
 		time.Sleep(5 * time.Second)
 		check("healed", 0)
+		kept = subscribe(1000)
+		broker.Hang(n.ID())
+		if err := kept.Close(t.Context()); err != nil { // the unsubscribe is under way
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		broker.Cut(n.ID())
+		check("closed on a link that hangs and fails", 0)
+		broker.Heal(n.ID())
+		time.Sleep(5 * time.Second)
 		broker.Hang(n.ID())
 		for i := range 100 {
 			subscribe(i)

@@ -70,6 +70,34 @@ func TestLateConfirmationIsGivenBack(t *testing.T) {
 	})
 }
 
+// Whether the broker took a subscription that nobody waits for any more is not known: it is given back.
+func TestUnsureSubscriptionIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		hold := make(chan struct{})
+		opener, _ := tapped(broker, func(tp *tap) {
+			tp.subscribe = func(_ context.Context, channels []string, next func() []error) []error {
+				errs := next()
+				if slices.Contains(channels, wardChannel) {
+					<-hold
+					return all(len(channels), transport.ErrUnavailable)
+				}
+				return errs
+			}
+		})
+		n := open(t, opener, backplane.Options{})
+		_, err := n.Subscribe(within(t, time.Second), ward, ignore)
+		wantIs(t, "subscribe", err, context.DeadlineExceeded)
+		close(hold)
+		time.Sleep(5 * time.Second)
+		frames := n.Stats().FramesReceived
+		joinStranger(t, broker).send(t, wardChannel, []byte("garbage"))
+		if n.Stats().FramesReceived != frames {
+			t.Error("the broker still sends")
+		}
+	})
+}
+
 func TestSubscribeRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := inmem.NewBroker()
@@ -320,7 +348,7 @@ func TestSubscribeDuringAnUnsubscribe(t *testing.T) {
 				broker := inmem.NewBroker()
 				hold := make(chan struct{})
 				var armed atomic.Bool
-				opener, _ := tapped(broker, func(tp *tap) {
+				opener, tp := tapped(broker, func(tp *tap) {
 					tp.unsubscribe = func(_ context.Context, channels []string, next func() []error) []error {
 						if !armed.CompareAndSwap(true, false) {
 							return next()
@@ -329,14 +357,19 @@ func TestSubscribeDuringAnUnsubscribe(t *testing.T) {
 						return outcome(next, len(channels))
 					}
 				})
-				n := open(t, opener, backplane.Options{})
+				n, other := open(t, opener, backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
 				_, sub := listen(t, n, ward)
+				publish(t, other, ward, "before")
 				armed.Store(true)
 				wantIs(t, "close", sub.Close(t.Context()))
 				synctest.Wait()
 				var at *ear
 				subscribed := async(func() error { at, _ = listen(t, n, ward); return nil })
 				synctest.Wait()
+				if name == "done" {
+					wantIs(t, "unsubscribe", errors.Join(tp.Transport.Unsubscribe(t.Context(), transport.OnlyLink, []string{wardChannel})...))
+					publish(t, other, ward, "nobody is subscribed", "and nobody misses it")
+				}
 				close(hold)
 				select {
 				case err := <-subscribed:
@@ -344,7 +377,7 @@ func TestSubscribeDuringAnUnsubscribe(t *testing.T) {
 				case <-time.After(10 * time.Second):
 					t.Fatal("Subscribe does not return")
 				}
-				publish(t, n, ward, "1")
+				publish(t, other, ward, "1")
 				expect(t, "ward", at.heard(), "1")
 			})
 		})
@@ -549,6 +582,31 @@ func TestGapsOfTheTransport(t *testing.T) {
 	})
 }
 
+// What the broker takes away while it is being confirmed is asked for again.
+func TestGapDuringASubscribe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		var asked atomic.Int64
+		opener, _ := tapped(broker, func(tp *tap) {
+			tp.subscribe = func(ctx context.Context, channels []string, next func() []error) []error {
+				errs := next()
+				if slices.Contains(channels, wardChannel) && asked.Add(1) == 1 {
+					tp.Transport.Unsubscribe(ctx, transport.OnlyLink, []string{wardChannel})
+					tp.sink.Gap(transport.OnlyLink, []string{wardChannel}, true, errors.New("dropped"))
+				}
+				return errs
+			}
+		})
+		n := open(t, opener, backplane.Options{})
+		at, _ := listen(t, n, ward)
+		publish(t, n, ward, "1")
+		expect(t, "ward", at.heard(), "1")
+		if k := asked.Load(); k != 2 {
+			t.Errorf("asked %d times", k)
+		}
+	})
+}
+
 // A transport may grow a link, and move channels to it.
 func TestChannelMovesToANewLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -564,12 +622,11 @@ func TestChannelMovesToANewLink(t *testing.T) {
 				return 0
 			}
 		})
+		links := &twoLinks{second: second}
 		two := func(c transport.Config) (transport.Transport, error) {
-			t, err := opener(c)
-			if err != nil {
-				return nil, err
-			}
-			return &twoLinks{Transport: t, second: second}, nil
+			var err error
+			links.Transport, err = opener(c)
+			return links, err
 		}
 		n, other := open(t, two, backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
 		at, _ := listen(t, n, ward)
@@ -586,6 +643,9 @@ func TestChannelMovesToANewLink(t *testing.T) {
 		if h := n.Health(); h.State != backplane.Up || n.Stats().LastProbe == 0 {
 			t.Errorf("health: %+v", h)
 		}
+		if k := links.moved.Load(); k != 1 {
+			t.Errorf("the new link was asked %d times for the channel that moved", k)
+		}
 		wantIs(t, "disconnect", second.Close()) // the new link's end is only its own
 		time.Sleep(5 * time.Second)
 		if h := n.Health(); h.State != backplane.Degraded {
@@ -597,7 +657,9 @@ func TestChannelMovesToANewLink(t *testing.T) {
 // twoLinks has a second client of the broker as its link 1.
 type twoLinks struct {
 	transport.Transport
+
 	second transport.Transport
+	moved  atomic.Int64 // how often link 1 was asked for the ward
 }
 
 func (t *twoLinks) of(l transport.Link) transport.Transport {
@@ -622,6 +684,9 @@ func (t *twoLinks) Publish(ctx context.Context, l transport.Link, frames []trans
 }
 
 func (t *twoLinks) Subscribe(ctx context.Context, l transport.Link, channels []string) []error {
+	if l == 1 && slices.Contains(channels, wardChannel) {
+		t.moved.Add(1)
+	}
 	return t.of(l).Subscribe(ctx, 0, channels)
 }
 
