@@ -143,6 +143,7 @@ func (l *link) serve() (useful bool, err error) {
 	n.health.look()
 	if l.first != nil {
 		n.settle()
+		n.members.forgetNumbers()
 	}
 
 	retry := time.NewTimer(time.Hour)

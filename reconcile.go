@@ -228,9 +228,6 @@ func (l *link) refuse(in *interest, err error) bool {
 // enter puts an interest in force: it tells what was lost before, then lets the waiters in. interestTable.mu is held.
 func (l *link) enter(in *interest, tick uint64) {
 	in.renew = false
-	if in == l.first {
-		l.n.members.forgetNumbers()
-	}
 	in.heard.Store(uint32(l.n.proofAt(time.Now(), false)))
 	l.n.interests.toProve(in)
 	in.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ func (w *world) judge() (untraced int) {
 		for publisher, n := range w.nodes {
 			p := &pair{world: w, read: read, ear: e, node: w.nodes[e.node].ID(), publisher: publisher, id: n.ID()}
 			p.judge()
+			p.judgeHeartbeats()
 			for _, complaint := range p.complaints {
 				w.t.Errorf("n%d, subscribed to %v at entry %d: %s", e.node, e.to, e.from, complaint)
 			}
@@ -178,6 +180,38 @@ func (p *pair) judge() {
 	}
 }
 
+// judgeHeartbeats: where a heartbeat is missing, a gap stands between those before and after it.
+func (p *pair) judgeHeartbeats() {
+	if p.ear.until != 0 || p.node == p.id {
+		return
+	}
+	last, number := 0, uint64(0) // the newest heartbeat handed to the node, and where; a lower number came late
+	holes := 0                   // where one came to light, and is to be told
+	told := func(until int) bool {
+		return slices.ContainsFunc(p.ear.events, func(h event) bool {
+			g := h.gap
+			if g == nil || g.Missed > 0 || g.Publisher != "" && g.Publisher != p.id || h.entry <= last {
+				return false
+			}
+			return h.entry <= until || !g.Since.After(p.read[holes].at) // or it waited for the subscription to be in force again
+		})
+	}
+	for i, f := range p.read {
+		if !f.handed || f.node != p.node || f.publisher != p.id || f.number <= number {
+			continue
+		}
+		if holes != 0 && !told(i) {
+			p.complainf("heartbeat %d came in at entry %d after %d, and no gap tells it", number, holes, last)
+		}
+		if holes = 0; number > 0 && f.first > number+1 && last >= p.ear.from {
+			holes = i
+		} else {
+			last = i
+		}
+		number = f.number
+	}
+}
+
 // judgeMissing judges the messages that were not heard before the given one, nil for the end.
 func (p *pair) judgeMissing(missing []*saying, gaps []*backplane.Gap, before *saying) {
 	counted := 0
@@ -296,8 +330,10 @@ type frame struct {
 	lie       lying.Lie
 	event     string // a lie about a subscription
 	numbered  []numbered
-	heartbeat bool // to all
-	clock     uint64
+	heartbeat bool   // to all
+	clock     uint64 // in it
+	number    uint64 // of the last heartbeat in it; 0 for other frames
+	first     uint64 // and of the first
 }
 
 // numbered is a message with a number.
@@ -344,7 +380,19 @@ func (f *frame) add(m *wire.Message) {
 	case wire.Heartbeat:
 		if string(m.Name) == "members" && len(m.Payload) > 2 {
 			f.heartbeat = true
-			f.clock, _ = binary.Uvarint(m.Payload[2:]) // after a version and flags
+			rest := m.Payload[2:] // after a version and flags
+			for i := range 7 {    // the clock and the settings
+				v, k := binary.Uvarint(rest)
+				if rest = rest[k:]; i == 0 {
+					f.clock = v
+				}
+			}
+			label, k := binary.Uvarint(rest)
+			number, _ := binary.Uvarint(rest[k+int(label):]) //nolint:gosec // our own
+			if f.first == 0 {
+				f.first = number
+			}
+			f.number = number
 		}
 	case wire.Probe, wire.Ask, wire.Answer:
 	}
