@@ -388,7 +388,7 @@ func (f *frame) add(m *wire.Message) {
 				}
 			}
 			label, k := binary.Uvarint(rest)
-			number, _ := binary.Uvarint(rest[k+int(label):]) //nolint:gosec // our own
+			number, _ := binary.Uvarint(rest[k+int(label):])
 			if f.first == 0 {
 				f.first = number
 			}
