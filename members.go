@@ -232,16 +232,21 @@ func (t *memberTable) causes(now time.Time) []Cause {
 	return causes
 }
 
-// alive returns the publishers of all members, this node included.
-func (t *memberTable) alive() map[wire.Publisher]bool {
+// silence returns the publishers of all members, this node included, and for each how many sweeps of the counters it may be
+// silent on an address without a tail mark.
+func (t *memberTable) silence() map[wire.Publisher]int {
+	o := &t.n.o
+	sweeps := func(tailMark time.Duration) int {
+		return 2 + int((2*tailMark+o.ProbeInterval+o.ProbeTimeout)/o.MemberTimeout)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	alive := make(map[wire.Publisher]bool, 1+len(t.m))
-	alive[t.n.publisher] = true
-	for p := range t.m {
-		alive[p] = true
+	silence := make(map[wire.Publisher]int, 1+len(t.m))
+	silence[t.n.publisher] = sweeps(o.TailMark)
+	for p, m := range t.m {
+		silence[p] = sweeps(m.settings.tailMark)
 	}
-	return alive
+	return silence
 }
 
 // others lists the members without this node.

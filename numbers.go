@@ -1,6 +1,11 @@
 package backplane
 
-import "github.com/gobackplane/backplane/internal/wire"
+import (
+	"math"
+	"time"
+
+	"github.com/gobackplane/backplane/internal/wire"
+)
 
 // A publisher numbers its messages to an address 1, 2, 3 … within an epoch. When it has been silent on the address for
 // a while it sends a tail mark, the last number, which closes the epoch, and forgets the counter; its next message to the
@@ -21,7 +26,7 @@ type counter struct {
 	closed bool   // the epoch is closed, and all of it was heard or told missing
 	lost   bool   // a gap of unknown size was told after last was heard
 	gone   bool   // the publisher died or left, and nothing came from it since
-	idle   uint8  // sweeps since it was closed or gone
+	idle   uint16 // sweeps since something came, or since it was found closed or gone
 }
 
 // newEpoch draws the number of an epoch. It is a tick, so that of this node's own epochs it is known which began after a
@@ -184,23 +189,37 @@ func (in *interest) forgetPublishers(n *Node) {
 	n.interests.counted.remove(in)
 }
 
+// A publisher that lives and is silent on an address sends its tail mark. Where none came although it is long overdue, the mark
+// is lost, and perhaps messages before it: that is a gap, and the end of the epoch. So the loss of a last message is told also
+// where its mark was lost with it, and no counter stays for ever.
+
 // closedSweeps is how many sweeps a counter is kept that is closed or whose publisher is gone, so that a late repeat of its
 // epoch is still known as one: between two and three member timeouts. A publisher does not send a frame again later than that.
 const closedSweeps = 3
 
 // sweep forgets counters that were closed, or whose publisher was gone, some sweeps ago. It is called every member timeout.
 func (t *interestTable) sweep(n *Node) {
-	alive := n.members.alive()
+	now := time.Now()
+	silence := n.members.silence()
 	for _, in := range t.counted.all() {
 		in.mu.Lock()
 		for p, c := range in.publishers {
-			if !c.closed && !c.gone && alive[p] {
-				continue
+			if c.idle < math.MaxUint16 {
+				c.idle++
 			}
-			c.gone = c.gone || !alive[p] // it may never have been a member
-			if c.idle++; c.idle >= closedSweeps {
-				delete(in.publishers, p)
-				n.stats.receivingCounters.Add(-1)
+			silent, alive := silence[p]
+			switch {
+			case c.closed || c.gone || !alive: // it may never have been a member
+				if c.idle >= closedSweeps {
+					delete(in.publishers, p)
+					n.stats.receivingCounters.Add(-1)
+				}
+			case int(c.idle) > silent && in.loss == nil:
+				if !c.lost {
+					since := now.Add(-time.Duration(c.idle+1) * n.o.MemberTimeout)
+					in.push([]Event{&Gap{Address: in.addr, Cause: GapNumbers, Since: since, Publisher: c.id}})
+				}
+				c.closed, c.idle = true, 0
 			}
 		}
 		if len(in.publishers) == 0 {
@@ -217,7 +236,7 @@ func (t *interestTable) memberGone(p wire.Publisher) {
 	for _, in := range t.counted.all() {
 		in.mu.Lock()
 		if c := in.publishers[p]; c != nil {
-			c.gone = true
+			c.gone, c.idle = true, 0
 		}
 		in.mu.Unlock()
 	}

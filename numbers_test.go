@@ -76,6 +76,36 @@ func TestLostFirstMessage(t *testing.T) {
 	}
 }
 
+// A message and the tail mark behind it can be lost together. That the mark is missing tells.
+func TestLostMarkIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		a, b := open(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
+		atB, _ := listen(t, b, ward)
+		publish(t, a, ward, "1")
+		expect(t, "b", atB.heard(), "1")
+		lose(broker, b, 2, wardChannel)
+		publish(t, a, ward, "2")
+		time.Sleep(time.Minute)
+		expect(t, "b", atB.heard(), "gap:numbers:0")
+		time.Sleep(10 * time.Minute)
+		expect(t, "told once", atB.heard())
+		publish(t, a, ward, "3")
+		expect(t, "next epoch", atB.heard(), "3")
+		// Not where a gap of the link has told it, and not after a silence of one's own.
+		broker.Cut(b.ID())
+		publish(t, a, ward, "4")
+		time.Sleep(5 * time.Minute)
+		broker.Heal(b.ID())
+		time.Sleep(5 * time.Minute)
+		expect(t, "after an outage", atB.heard(), "gap:link:0")
+		synctest.Wait()
+		if c := b.Stats().Counters; c > 2 {
+			t.Errorf("%d counters", c)
+		}
+	})
+}
+
 // A subscription does not hear of what was lost to nobody: what was published before it.
 func TestNoGapForWhatWasBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
