@@ -27,6 +27,9 @@ func (n *Node) duties() {
 		// Woken much too late, the process was paused: the silence of the others may have been its own.
 		if wait := now.Sub(due); wait > n.o.ProbeInterval+n.o.Heartbeat {
 			n.settle()
+			for _, l := range n.allLinks() {
+				l.paused(now)
+			}
 		}
 		if !now.Before(next.probe) {
 			next.probe = now.Add(n.o.ProbeInterval)

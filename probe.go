@@ -83,6 +83,15 @@ func (p *probing) overdue(timeout time.Duration, lastFrame time.Time, mute bool)
 	return silent, givenUp
 }
 
+// paused gives the probes under way their time again: this process did not run, and what came meanwhile is not read yet.
+func (l *link) paused(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.probes.unanswered.IsZero() {
+		l.probes.unanswered = now
+	}
+}
+
 // sendProbe sends a probe once its channel is subscribed. It is called at the confirmation, and each probe interval.
 func (l *link) sendProbe(now time.Time) {
 	if !l.isUp() || !l.n.interests.confirmed(l.probe) {

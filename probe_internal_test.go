@@ -80,3 +80,24 @@ func TestProbeOverdue(t *testing.T) {
 		}
 	}
 }
+
+// A process that was stopped finds its probes overdue and the answers unread. That is no reason to give the link up.
+func TestPauseIsNoSilence(t *testing.T) {
+	start := time.Unix(1000, 0)
+	n := &Node{opened: start, o: Options{ProbeTimeout: 3 * time.Second}}
+	l := newLink(n, 0)
+	l.up, l.give = true, func(error) {}
+	l.probes.unanswered = start
+	later := start.Add(time.Minute)
+	l.paused(later)
+	if next := l.watch(later); !next.Equal(later.Add(3*time.Second)) || l.giveCause != nil {
+		t.Errorf("looks again at %v; %v", next.Sub(start), l.giveCause)
+	}
+	if l.watch(later.Add(3 * time.Second)); l.giveCause == nil {
+		t.Error("a link that stays silent is not given up")
+	}
+	l.probes.unanswered = time.Time{}
+	if l.paused(later); !l.probes.unanswered.IsZero() {
+		t.Error("a pause makes a probe due")
+	}
+}
