@@ -172,7 +172,9 @@ func loads() []Mutant {
 				return func(n *Node) {
 					n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
 						defer underWay.Add(-1)
-						if underWay.Add(1) > 16 {
+						full := underWay.Add(1) > 16
+						pause(time.Millisecond) // on its way to the broker
+						if full {
 							return nil
 						}
 						return n.Node.Publish(ctx, to, payload)
