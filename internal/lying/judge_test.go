@@ -275,9 +275,10 @@ func (p *pair) trace(s, before *saying) string {
 			case m.epoch < epoch:
 				known = true
 			case m.epoch == epoch && m.number >= number:
-				if known {
-					return fmt.Sprintf("%v of its epoch came in at %v", m, f.at)
+				if !known {
+					return "" // the first that is known of the publisher, and what came before may have been before the subscription
 				}
+				return fmt.Sprintf("%v of its epoch came in at %v", m, f.at)
 			case m.epoch == epoch:
 				known, open = true, true
 			case open:
