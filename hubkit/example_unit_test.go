@@ -85,6 +85,7 @@ func TestExampleOfACutAndItsGap(t *testing.T) {
 		if concerned := <-boards[0].stale; len(concerned) != 1 || concerned[0].Label() != "board of 4B" {
 			t.Errorf("the gap concerns %d connections", len(concerned))
 		}
+		synctest.Wait() // the nurse's notice has been written; else it would come together with the next bell
 		ring("3")
 		if err := nurse.WaitPayload(ctx, "bell 3"); err != nil {
 			t.Fatal(err)
