@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,6 +60,8 @@ type tap struct {
 	unsubscribe func(ctx context.Context, channels []string, next func() []error) []error
 	link        func(channel string) transport.Link
 	check       func(ctx context.Context, link transport.Link) error
+
+	wardFrames atomic.Int64 // frames that came in on the ward's channel
 }
 
 // tapped returns an opener of the broker with a tap that do sets up, and where to find the tap after Open.
@@ -80,7 +83,21 @@ func tapped(broker *inmem.Broker, do func(*tap)) (transport.Opener, *tap) {
 
 func (t *tap) Start(s transport.Sink) {
 	t.sink = s
-	t.Transport.Start(s)
+	t.Transport.Start(countingSink{s, &t.wardFrames})
+}
+
+// countingSink counts the frames on the ward's channel.
+type countingSink struct {
+	transport.Sink
+
+	frames *atomic.Int64
+}
+
+func (s countingSink) Frame(l transport.Link, channel string, data []byte) {
+	if channel == wardChannel {
+		s.frames.Add(1)
+	}
+	s.Sink.Frame(l, channel, data)
 }
 
 func (t *tap) Link(channel string) transport.Link {
