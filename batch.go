@@ -31,6 +31,7 @@ func (l *lane) flush() bool {
 	errs := l.n.t.Publish(ctx, l.link.id, frames)
 	cancel()
 	l.n.stats.framesSent.Add(uint64(len(frames)))
+	gone := errs != nil && l.link.gone()
 
 	var demoted, denied error
 	heard := false // the broker answered for one of them at least
@@ -47,7 +48,7 @@ func (l *lane) flush() bool {
 		if errors.Is(err, ErrDenied) && p.outlet.addr.kind == kindSystem {
 			denied = err
 		}
-		l.settle(p, err)
+		l.settle(p, err, gone)
 	}
 	l.mu.Unlock()
 	if l.link.mute.Store(!heard); !heard {

@@ -213,6 +213,13 @@ func (l *link) down(cause error) {
 	}
 }
 
+// gone reports whether the present connection is given up, or there is none.
+func (l *link) gone() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.up || l.giveCause != nil
+}
+
 // lost marks every subscription of the link: messages may be missing from the last frame that came in.
 func (l *link) lost(cause error) {
 	l.mu.Lock()

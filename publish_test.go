@@ -129,6 +129,24 @@ func TestTakenBackIsNotSentAgain(t *testing.T) {
 	})
 }
 
+// Between the failure of a link and its next attempt to connect publishes wait: the attempt most often succeeds.
+func TestPublishWhileTheLinkIsMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		a, b := open(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{QueueMessages: 10_000})
+		atB, _ := listen(t, b, ward)
+		var want []string
+		for i := range 300 {
+			time.Sleep(3 * time.Second) // else the back-off comes in between
+			want = append(want, strconv.Itoa(i))
+			kicked := async(func() error { broker.Kick(a.ID()); return nil })
+			publish(t, a, ward, want[i])
+			wantIs(t, "kick", <-kicked)
+		}
+		expect(t, "b", atB.heard(), want...)
+	})
+}
+
 // Whatever the transport says to a frame, the message is heard once, nothing overtakes it, and there is no gap.
 func TestUnknownOutcomesAreRetriedAndHeardOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

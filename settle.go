@@ -42,8 +42,8 @@ func (p *parcel) wanted() bool {
 	return false
 }
 
-// settle acts on the fate of a frame that was sent. mu is held.
-func (l *lane) settle(p *parcel, err error) {
+// settle acts on the fate of a frame that was sent; gone says that the link failed meanwhile. mu is held.
+func (l *lane) settle(p *parcel, err error, gone bool) {
 	o := p.outlet
 	o.flight = false
 	mark := p.items[0].typ == wire.TailMark // once it is settled an item may be somebody else's
@@ -52,7 +52,7 @@ func (l *lane) settle(p *parcel, err error) {
 	case err == nil:
 		o.failures = 0
 		l.finish(p, nil)
-	case refused(err) && !p.unknown && again && l.n.o.WaitWhenDown && p.wanted():
+	case refused(err) && !p.unknown && again && (l.n.o.WaitWhenDown || gone && l.failing == nil) && p.wanted():
 		// Nobody has heard it: give the numbers back and wait. It stays the first of its queue.
 		o.epoch, o.last = p.before.epoch, p.before.last
 		l.requeue(p)
