@@ -18,6 +18,7 @@ func (l *lane) flush() bool {
 		runtime.Gosched()
 		l.mu.Lock()
 	}
+	closings := l.closings
 	parcels := l.load()
 	l.mu.Unlock()
 	if len(parcels) == 0 {
@@ -36,6 +37,7 @@ func (l *lane) flush() bool {
 	var demoted, denied error
 	heard := false // the broker answered for one of them at least
 	l.mu.Lock()
+	gone = gone || l.closings != closings // it may be made anew already
 	for i, p := range parcels {
 		var err error
 		if errs != nil {

@@ -29,23 +29,24 @@ type lane struct {
 	link *link
 	wake chan struct{} // there may be something to send
 
-	mu      sync.Mutex
-	open    bool          // the link is up: guarded by mu, as is all below
-	away    bool          // the last attempt to connect failed
-	ended   bool          // the node is closed
-	failing error         // publishes fail at once with it, until the link is up again
-	bytes   int           // what waits or is under way
-	owed    int           // items that wait or are under way and must be finished before the node closes
-	space   chan struct{} // closed when bytes shrink; nil if nobody waits
-	urgent  outletList    // with something to send: the engine's own traffic
-	ready   outletList    // with something to send
-	resting []*outlet     // with something to send, but only later: an attempt failed
-	rested  time.Time     // when the first of them has rested; zero if none rests
-	aged    *list.List    // outlets with an open epoch, the longest silent first
-	idle    chan struct{} // closed when nothing is owed; nil if nobody waits
-	company bool          // the last batch had more than one item
-	free    [][]byte      // frame buffers
-	kept    int           // their capacity
+	mu       sync.Mutex
+	open     bool          // the link is up: guarded by mu, as is all below
+	closings int           // how often the link was lost
+	away     bool          // the last attempt to connect failed
+	ended    bool          // the node is closed
+	failing  error         // publishes fail at once with it, until the link is up again
+	bytes    int           // what waits or is under way
+	owed     int           // items that wait or are under way and must be finished before the node closes
+	space    chan struct{} // closed when bytes shrink; nil if nobody waits
+	urgent   outletList    // with something to send: the engine's own traffic
+	ready    outletList    // with something to send
+	resting  []*outlet     // with something to send, but only later: an attempt failed
+	rested   time.Time     // when the first of them has rested; zero if none rests
+	aged     *list.List    // outlets with an open epoch, the longest silent first
+	idle     chan struct{} // closed when nothing is owed; nil if nobody waits
+	company  bool          // the last batch had more than one item
+	free     [][]byte      // frame buffers
+	kept     int           // their capacity
 }
 
 func newLane(n *Node, l *link) *lane {

@@ -172,6 +172,9 @@ func (l *lane) setLink(open bool, err error) {
 		open, err = false, ErrClosed
 	}
 	l.open, l.away = open, !open && err != nil
+	if !open {
+		l.closings++
+	}
 	l.failing = nil
 	l.makeRoom()
 	if l.away && l.idle != nil {
