@@ -2,7 +2,6 @@ package mutant
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -80,22 +79,47 @@ func order() []Mutant {
 			Seen: "a proxy that still drains the old connection",
 			world: each(func(n *Node) {
 				var mu sync.Mutex
-				var late [][]byte
-				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
-					err := n.Node.Publish(ctx, to, payload)
+				var underWay backplane.Event // what the failing link still carries
+				failing := false
+				n.faults = func(f Faults) Faults {
+					cut := f.Cut
+					f.Cut = func() {
+						mu.Lock()
+						failing = true
+						mu.Unlock()
+						for range 100 { // until it carries something
+							pause(time.Millisecond)
+							mu.Lock()
+							carries := underWay != nil
+							mu.Unlock()
+							if carries {
+								break
+							}
+						}
+						cut()
+					}
+					return f
+				}
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
 					mu.Lock()
-					var draining [][]byte
+					old := underWay
 					switch {
-					case err == nil:
-						draining, late = late, nil
-					case errors.Is(err, backplane.ErrUncertain):
-						late = append(late, append([]byte{}, payload...))
+					case isGap(e): // the next link works
+						failing, old = false, nil
+					case failing && old == nil:
+						underWay = e
+						mu.Unlock()
+						return
+					case failing:
+						old = nil
+					default:
+						underWay = nil
 					}
 					mu.Unlock()
-					for _, old := range draining {
-						_ = n.Node.Publish(ctx, to, old) // whether it arrives is luck
+					s.handler(ctx, e)
+					if old != nil {
+						s.handler(ctx, old)
 					}
-					return err
 				}
 			}),
 		},
