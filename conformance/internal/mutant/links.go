@@ -155,11 +155,10 @@ func outages() []Mutant {
 		{
 			Name: "heard-although-refused", Defect: "a publish whose answer was lost is reported as not sent.", Breaks: "link/publish-down",
 			world: each(func(n *Node) {
+				lost := n.answerLost()
 				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
-					short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-					defer cancel()
-					err := n.Node.Publish(short, to, payload)
-					if errors.Is(err, backplane.ErrUncertain) {
+					err := n.Node.Publish(ctx, to, payload)
+					if err == nil && lost() {
 						return refused("publish", to, backplane.ErrUnavailable)
 					}
 					return err
@@ -204,11 +203,10 @@ func doubts() []Mutant {
 			Name: "retry-as-new", Defect: "a publish of uncertain outcome is published again.", Breaks: "link/no-repeat",
 			Seen: "retries in client libraries",
 			world: each(func(n *Node) {
+				lost := n.answerLost()
 				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
-					short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-					defer cancel()
-					err := n.Node.Publish(short, to, payload)
-					if !errors.Is(err, backplane.ErrUncertain) {
+					err := n.Node.Publish(ctx, to, payload)
+					if err != nil || !lost() {
 						return err
 					}
 					for ctx.Err() == nil {
@@ -217,11 +215,31 @@ func doubts() []Mutant {
 						}
 						pause(10 * time.Millisecond)
 					}
-					return err
+					return &backplane.Error{Op: "publish", Address: to, Err: backplane.ErrUncertain}
 				}
 			}),
 		},
 	}
+}
+
+// answerLost makes the instance send one more publish when it is to go deaf, and tells that publish that its answer got
+// lost. So it does not hang on the schedule whether a link fails between a publish and its answer.
+func (n *Node) answerLost() (lost func() bool) {
+	var losing atomic.Bool
+	n.faults = func(f Faults) Faults {
+		deafen := f.Deafen
+		f.Deafen = func() {
+			losing.Store(true)
+			for range 100 {
+				if pause(time.Millisecond); !losing.Load() {
+					break
+				}
+			}
+			deafen()
+		}
+		return f
+	}
+	return func() bool { return losing.CompareAndSwap(true, false) }
 }
 
 // holdingGaps keeps gaps until a message comes.
