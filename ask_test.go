@@ -280,6 +280,7 @@ func TestBusyNodeSaysSo(t *testing.T) {
 		}
 		close(release)
 		wg.Wait()
+		synctest.Wait() // an answer can be here before the goroutine that sent it is done
 		_, err := a.Ask(t.Context(), b.ID(), "s", nil)
 		wantIs(t, "afterwards", err)
 	})

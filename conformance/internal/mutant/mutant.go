@@ -38,7 +38,7 @@ func each(breakIt func(*Node)) func(*World) func(*Node) {
 // All returns all mutants.
 func All() []Mutant {
 	return slices.Concat(
-		delivery(), traces(), loads(), order(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
+		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
 		handlers(), closing(), links(), gaps(), outages(), doubts(),
 	)
 }

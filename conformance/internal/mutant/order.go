@@ -74,6 +74,12 @@ func order() []Mutant {
 				})
 			}),
 		},
+	}
+}
+
+// drained are mutants that deliver what an old connection still carried.
+func drained() []Mutant {
+	return []Mutant{
 		{
 			Name: "old-connection-lives", Defect: "what was under way when a link failed arrives after what was sent on the next.", Breaks: "order/after-heal",
 			Seen: "a proxy that still drains the old connection",
