@@ -5,10 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -35,6 +37,8 @@ type Instance struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger is never nil. The suite shows what it got when a property fails.
 	Logger *slog.Logger
+
+	found *abilities // where [Transport] tells what its transports can
 }
 
 // Transport makes an Opener for a transport under this module's own engine. The namespace, label and logger of the
@@ -43,7 +47,7 @@ func Transport(open func(Instance) transport.Opener, o backplane.Options) Opener
 	return func(ctx context.Context, in Instance) (backplane.Backplane, error) {
 		o := o
 		o.Namespace, o.Label, o.Logger = in.Namespace, in.Name, in.Logger
-		n, err := backplane.Open(ctx, open(in), o)
+		n, err := backplane.Open(ctx, in.found.under(open(in)), o)
 		if err != nil {
 			return nil, err // not n: a nil *Node in an interface is not nil
 		}
@@ -76,6 +80,11 @@ type settings struct {
 	seed       uint64
 	maxPayload int
 	known      map[string]string // property id → link
+	since      version
+	subject    string
+	broker     string
+	only       func(Property) bool
+	progress   func(Result)
 	inject     func(Instance, backplane.Backplane) Faults
 }
 
@@ -120,6 +129,12 @@ func Inject(f func(Instance, backplane.Backplane) Faults) Option {
 	return func(s *settings) { s.inject = f }
 }
 
+// Only leaves out the properties for which match returns false. [Test] has go test -run for that.
+func Only(match func(Property) bool) Option { return func(s *settings) { s.only = match } }
+
+// Progress calls f with each result as soon as it is there, one call at a time.
+func Progress(f func(Result)) Option { return func(s *settings) { s.progress = f } }
+
 // Run proves one property. An unknown id is a [Failed] result.
 func Run(ctx context.Context, id string, open Opener, opts ...Option) Result {
 	p, err := find(id)
@@ -133,12 +148,25 @@ func Run(ctx context.Context, id string, open Opener, opts ...Option) Result {
 // been judged is not exercised.
 func Check(ctx context.Context, open Opener, opts ...Option) *Report {
 	s := newSuite(open, opts)
-	properties := Properties()
+	return s.check(ctx, s.chosen(Properties()))
+}
+
+// check proves properties side by side.
+func (s *suite) check(ctx context.Context, properties []Property) *Report {
 	report := &Report{Results: make([]Result, len(properties))}
 	for i, result := range s.proveAll(ctx, properties) {
-		report.Results[i] = s.strictly(<-result)
+		report.Results[i] = <-result
 	}
+	report.Head = s.head()
 	return report
+}
+
+// chosen returns the properties that the run is about.
+func (s *suite) chosen(properties []Property) []Property {
+	if s.only == nil {
+		return properties
+	}
+	return slices.DeleteFunc(properties, func(p Property) bool { return !s.only(p) })
 }
 
 // Test proves the backplane that open opens: one subtest for each property, under the property's id, so that
@@ -149,7 +177,7 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 		opts = append([]Option{Short()}, opts...)
 	}
 	s := newSuite(open, opts)
-	properties := Properties()
+	properties := s.chosen(Properties())
 	report := &Report{}
 	var ahead []chan Result
 	if !s.bubble && !selective() {
@@ -162,16 +190,17 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 			case ahead != nil:
 				r = <-ahead[i]
 			case s.bubble:
-				synctest.Test(t, func(t *testing.T) { r = s.prove(t.Context(), p) })
+				synctest.Test(t, func(t *testing.T) { r = s.strictly(s.prove(t.Context(), p)) })
 			default:
-				r = s.prove(t.Context(), p)
+				r = s.strictly(s.prove(t.Context(), p))
 			}
-			r = s.strictly(r)
 			report.Results = append(report.Results, r)
 			tell(t, r)
 		})
 	}
+	report.Head = s.head()
 	t.Log(report.Summary())
+	keepReport(t, report)
 }
 
 // selective reports whether go test was asked for some subtests only. Then properties are proven one by one as they are
@@ -181,10 +210,15 @@ func selective() bool {
 	return f != nil && strings.Contains(f.Value.String(), "/")
 }
 
-// strictly turns "not exercised" into a failure where that was asked for.
+// strictly turns "not exercised" into a failure where that was asked for, and tells of the result.
 func (s *suite) strictly(r Result) Result {
-	if s.strict && r.Verdict == NotExercised {
+	if s.strict && r.Verdict == NotExercised && !s.provisional(r.Property) && !errors.Is(r.Err, errStopped) {
 		r.Verdict = Failed
+	}
+	if s.progress != nil {
+		s.telling.Lock()
+		defer s.telling.Unlock()
+		s.progress(r)
 	}
 	return r
 }
@@ -202,6 +236,8 @@ func tell(t *testing.T, r Result) {
 		t.Skipf("%v: %v", r.Verdict, r.why())
 	case KnownFailing:
 		t.Skip(r.Err)
+	case Provisional:
+		t.Skipf("\nThis property is of suite %s and only warns, since the run is held to an older one.\n%v", r.Property.Since, r.Err)
 	case Proven:
 	}
 }
@@ -209,14 +245,28 @@ func tell(t *testing.T, r Result) {
 // keep writes the history of a failure where go test -artifacts keeps it.
 func keep(t *testing.T, r Result) string {
 	t.Helper()
-	path := filepath.Join(t.ArtifactDir(), strings.ReplaceAll(r.Property.ID, "/", "-")+".jsonl")
-	f, err := os.Create(path) //nolint:gosec // in the test's own directory
-	if err != nil {
-		return "History: " + err.Error()
-	}
-	err = errors.Join(r.WriteHistory(f), f.Close())
-	if err != nil {
+	path := filepath.Join(t.ArtifactDir(), Anchor(r.Property.ID)+".jsonl")
+	if err := writeFile(path, r.WriteHistory); err != nil {
 		return "History: " + err.Error()
 	}
 	return "History: " + path + " (go test -artifacts keeps it)"
+}
+
+// keepReport writes the report where go test -artifacts keeps it.
+func keepReport(t *testing.T, r *Report) {
+	t.Helper()
+	for name, write := range map[string]func(io.Writer) error{"report.json": r.WriteJSON, "report.md": r.WriteMarkdown} {
+		if err := writeFile(filepath.Join(t.ArtifactDir(), name), write); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// writeFile creates a file with what write writes.
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path) //nolint:gosec // in the test's own directory
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
 }

@@ -48,6 +48,7 @@ func (n *instance) tryOpen(ctx context.Context) error {
 	defer n.w.while("Open of " + n.name)()
 	in := Instance{
 		Namespace: n.namespace, Name: n.name, World: n.w.name, Dial: n.link.Dial, Logger: n.w.logs.logger(n.name),
+		found: &n.w.suite.found,
 	}
 	var bp backplane.Backplane
 	var err error
@@ -60,6 +61,7 @@ func (n *instance) tryOpen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.w.suite.found.look(bp)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.bp = bp

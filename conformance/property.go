@@ -25,8 +25,10 @@ type Property struct {
 	Says  string // the promise, one sentence
 	Why   string // what breaks in a hub server without it
 	Often string // the usual causes of a failure
-	Needs Need
-	Since string // the version of the suite that has it first
+	// Transport is the rule of package transport that is usually broken when a transport under our engine fails.
+	Transport string
+	Needs     Need
+	Since     string // the version of the suite that has it first
 
 	// run is the schedule: what is opened, subscribed, published, cut and closed. Everything that happens is recorded,
 	// and the rules judge the record afterwards; run itself only fails for what the rules cannot know, with world.fatalf.
@@ -36,7 +38,7 @@ type Property struct {
 
 // Properties returns all properties, in the order of the contract's chapters.
 func Properties() []Property {
-	return slices.Concat(
+	return withTransportRules(slices.Concat(
 		deliveryProperties(),
 		orderProperties(),
 		subscribingProperties(),
@@ -46,7 +48,7 @@ func Properties() []Property {
 		handlerProperties(),
 		closingProperties(),
 		linkProperties(),
-	)
+	))
 }
 
 var errNoProperty = errors.New("no such property")

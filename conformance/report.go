@@ -19,6 +19,7 @@ const (
 	NotExercised                    // nobody could put it to the test: a hook is missing, Result.Err tells which
 	KnownFailing                    // it was broken, and [Known] says so
 	Skipped                         // left out by [Short]
+	Provisional                     // it was broken, and is younger than what [Since] says
 )
 
 // String returns the verdict in words.
@@ -34,6 +35,8 @@ func (v Verdict) String() string {
 		return "known failing"
 	case Skipped:
 		return "skipped"
+	case Provisional:
+		return "provisional"
 	default:
 		return "invalid"
 	}
@@ -48,6 +51,7 @@ type Result struct {
 	Seed     uint64 // repeats the run, with [Seed]
 
 	history history
+	link    string // where a known failure is written down
 }
 
 // WriteHistory writes all that happened as JSON lines, one record each.
@@ -68,6 +72,9 @@ type Failure struct { //nolint:errname // it is what package testing calls a fai
 	Timeline []string // what happened around it, at most 12 lines
 	Detail   string   // what goroutines were doing, where that helps
 	Log      string   // the newest lines that the instances logged
+	// Transport is the rule of package transport that is usually broken when this property fails; "" for what was not
+	// opened by [Transport].
+	Transport string
 
 	err error // what a verb returned, if that was it
 }
@@ -90,6 +97,9 @@ func (f *Failure) Error() string {
 	if f.Property.Often != "" {
 		fmt.Fprintf(&b, "\n    Often: %s", f.Property.Often)
 	}
+	if f.Transport != "" {
+		fmt.Fprintf(&b, "\n    Rule of package transport: %s", f.Transport)
+	}
 	if f.Log != "" {
 		b.WriteString("\n    Log:\n      " + strings.ReplaceAll(f.Log, "\n", "\n      "))
 	}
@@ -104,6 +114,7 @@ func (f *Failure) Unwrap() error { return f.err }
 
 // Report is what came out for all properties.
 type Report struct {
+	Head    Head
 	Results []Result // in the order of [Properties]
 }
 
@@ -129,31 +140,46 @@ func (r *Report) Err() error {
 	return errors.Join(errs...)
 }
 
-// Summary is one line with the counts, and one for each reason why something was not exercised.
+// Summary is one line with the counts, and one for each reason why something was not exercised or only warns.
 func (r *Report) Summary() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "conformance %s: %d proven", Version, r.Count(Proven))
-	for _, v := range []Verdict{Failed, NotExercised, KnownFailing, Skipped} {
-		if n := r.Count(v); n > 0 || v == NotExercised {
-			fmt.Fprintf(&b, ", %d %v", n, v)
-		}
+	b.WriteString("conformance " + Version)
+	if r.Head.Since != "" {
+		b.WriteString(" held to " + r.Head.Since)
 	}
+	b.WriteString(": " + r.counts())
 	var reasons []string
 	ids := map[string][]string{}
 	for i := range r.Results {
-		if r.Results[i].Verdict != NotExercised {
+		var reason string
+		switch result := &r.Results[i]; result.Verdict {
+		case NotExercised:
+			reason = "not exercised, because " + oneLine(result.why())
+		case Provisional:
+			reason = "provisional, will fail once the run is held to " + result.Property.Since
+		default:
 			continue
 		}
-		why := r.Results[i].why()
-		if ids[why] == nil {
-			reasons = append(reasons, why)
+		if ids[reason] == nil {
+			reasons = append(reasons, reason)
 		}
-		ids[why] = append(ids[why], r.Results[i].Property.ID)
+		ids[reason] = append(ids[reason], r.Results[i].Property.ID)
 	}
-	for _, why := range reasons {
-		fmt.Fprintf(&b, "\n  not exercised, because %s: %s", why, strings.Join(ids[why], ", "))
+	for _, reason := range reasons {
+		fmt.Fprintf(&b, "\n  %s: %s", reason, strings.Join(ids[reason], ", "))
 	}
 	return b.String()
+}
+
+// counts says how many properties have which verdict; the four that say how far the proof goes also where there are none.
+func (r *Report) counts() string {
+	var all []string
+	for _, v := range []Verdict{Failed, Proven, NotExercised, KnownFailing, Provisional, Skipped} {
+		if n := r.Count(v); n > 0 || v == Proven || v == NotExercised || v == KnownFailing {
+			all = append(all, fmt.Sprintf("%d %v", n, v))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // choose returns the violation that tells most: of a rule that the property is about, else of the first rule broken.

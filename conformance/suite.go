@@ -2,10 +2,12 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -29,6 +31,9 @@ type suite struct {
 	open Opener
 	settings
 	slots chan struct{}
+	found abilities
+
+	telling sync.Mutex // held while progress is told
 }
 
 func newSuite(open Opener, opts []Option) *suite {
@@ -82,13 +87,13 @@ func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Resu
 	if s.bubble { // nothing to gain, time is free
 		go func() {
 			for i, p := range properties {
-				results[i] <- s.prove(ctx, p)
+				results[i] <- s.strictly(s.prove(ctx, p))
 			}
 		}()
 		return results
 	}
 	for i, p := range properties {
-		go func() { results[i] <- s.prove(ctx, p) }()
+		go func() { results[i] <- s.strictly(s.prove(ctx, p)) }()
 	}
 	return results
 }
@@ -124,8 +129,10 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 	return r
 }
 
+var errStopped = errors.New("the run was stopped")
+
 func stopped(ctx context.Context) error {
-	return fmt.Errorf("the run was stopped: %w", context.Cause(ctx))
+	return fmt.Errorf("%w: %w", errStopped, context.Cause(ctx))
 }
 
 // runIn runs the property's schedule, and returns what the goroutines were doing if it had to be given up.
@@ -171,6 +178,9 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 		return
 	}
 	f := &Failure{Property: w.property, Detail: detail, Log: w.logs.String()}
+	if s.found.overTransport() {
+		f.Transport = w.property.Transport
+	}
 	violations := judge(h)
 	best, broken := choose(violations, w.property)
 	switch {
@@ -189,11 +199,14 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	link, known := s.known[w.property.ID]
 	switch {
 	case known && r.Verdict == Failed:
-		r.Verdict = KnownFailing
+		r.Verdict, r.link = KnownFailing, link
 		r.Err = fmt.Errorf("known, see %s: %w", link, f)
 	case known && r.Verdict == Proven:
 		r.Verdict = Failed
 		f.Witness = "it holds, but is marked as known to fail; the mark can go (" + link + ")."
 		r.Err = f
+	}
+	if r.Verdict == Failed && s.provisional(w.property) {
+		r.Verdict = Provisional
 	}
 }
