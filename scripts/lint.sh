@@ -12,6 +12,6 @@ fi
 failed=0
 for module in $(modules); do
 	section "lint $module"
-	(cd "$module" && "$lint" run --timeout 15m "$@" ./...) || failed=1
+	(cd "$module" && "$lint" run --allow-serial-runners --timeout 15m "$@" ./...) || failed=1
 done
 exit $failed
