@@ -33,15 +33,16 @@ func (t *topic) hear(_ context.Context, e backplane.Event) {
 	}
 }
 
-// deliver puts a parcel into the outboxes it is for.
-func (t *topic) deliver(p *parcel) {
+// deliver puts a parcel into the outboxes it is for. It returns how many connections it reached, repeats and those whose
+// outbox was full included.
+func (t *topic) deliver(p *parcel) (reached uint64) {
 	h := t.hub
 	var serial uint64
 	if p.send.number != 0 {
 		var ok bool
 		if serial, ok = h.once.of(p.send); !ok {
 			h.gaps.report(t, Gap{Cause: backplane.GapOverflow, Since: time.Now(), Missed: 1})
-			return
+			return 0
 		}
 	}
 	d := dispatch{
@@ -62,6 +63,7 @@ func (t *topic) deliver(p *parcel) {
 		t.each(d.to)
 	}
 	h.count(&d.tally)
+	return d.tally.delivered + d.tally.repeats + d.tally.dropped + d.tally.slow
 }
 
 // dispatch is one message on its way into outboxes.

@@ -13,6 +13,10 @@ var (
 	ErrDisconnected  = errors.New("connection closed")  // the Connection was closed, by whoever
 	ErrNotFound      = errors.New("no such connection") // the connection's home says so
 	ErrInvalidTarget = errors.New("invalid target")     // an id that no hub has made, or too long a list
+
+	// ErrLocalOnly: the backplane is down, and the send reached the connections of this instance only; see
+	// [Options.LocalWhenDown]. To send again would reach these twice.
+	ErrLocalOnly = errors.New("delivered on this instance only")
 )
 
 // Error is the type of every error that this package's functions return. It never holds a payload.

@@ -79,6 +79,14 @@ func (ts *topics) unpin(ctx context.Context, t *topic) {
 	}
 }
 
+// find returns the topic of a name that has or had a member here just now, nil if there is none. It is not pinned.
+func (ts *topics) find(name string) *topic {
+	s := &ts.shards[maphash.String(ts.seed, name)%registryShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m[name]
+}
+
 func (ts *topics) len() (n int) {
 	for i := range ts.shards {
 		s := &ts.shards[i]

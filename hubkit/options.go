@@ -37,6 +37,15 @@ type Options struct {
 	// block for long; [Hub.Close] does not wait for it. Never called if the backplane is no [backplane.HealthReporter]. Default none.
 	OnState func(backplane.Health)
 
+	// LocalWhenDown lets sends to all, to groups and to users reach the connections of this instance while the backplane
+	// is down; such a send returns an error that wraps [ErrLocalOnly], or holds it for those of its targets that somebody
+	// here got. It concerns only messages that the broker surely has not taken (ErrUnavailable): one whose fate is not known
+	// (ErrUncertain) may still come, and is not delivered. So a connection gets one copy, as ever; but order between what
+	// went through the broker and what did not is not promised, and clients elsewhere are told of nothing: they have missed
+	// a message that never was on the backplane. Use it where some clients are better than none. Connect and Join
+	// wait for the broker nevertheless. Default no.
+	LocalWhenDown bool
+
 	// Logger gets what an operator should know. Names of groups, users and connections are not logged. Default: silent.
 	Logger *slog.Logger
 }

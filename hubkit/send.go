@@ -2,6 +2,7 @@ package hubkit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/gobackplane/backplane"
@@ -36,9 +37,9 @@ func ToConnections(ids ...string) Target { return Target{Connections: ids} }
 // An error with several targets holds a [*SendError] that names the targets that failed; the others were sent.
 // Causes: ErrInvalidAddress for the name of a group or user, [ErrInvalidTarget] for a connection id that no hub can have
 // made or too long an except-list (both before anything is sent), [ErrNotFound] for a connection that had its home here
-// and is gone, and those of [backplane.Backplane.Publish]. The largest payload is the node's MaxPayload less 64 bytes and
-// what the key and the except-list take, and for connections of other instances their ids: 34 bytes each, for at most
-// 1,000 that share a home.
+// and is gone, those of [backplane.Backplane.Publish], and with [Options.LocalWhenDown] [ErrLocalOnly]. The largest
+// payload is the node's MaxPayload less 64 bytes and what the key and the except-list take, and for connections of other
+// instances their ids: 34 bytes each, for at most 1,000 that share a home.
 func (h *Hub) Send(ctx context.Context, to Target, payload []byte) error {
 	return h.SendLatest(ctx, to, "", payload)
 }
@@ -53,6 +54,9 @@ func (h *Hub) SendLatest(ctx context.Context, to Target, key string, payload []b
 	err := h.send(ctx, to, key, payload)
 	if err != nil {
 		h.stats.sendsFailed.Add(1)
+		if errors.Is(err, ErrLocalOnly) {
+			h.stats.localOnly.Add(1)
+		}
 		return h.fail("send", err)
 	}
 	h.stats.sends.Add(1)
@@ -79,7 +83,11 @@ func (h *Hub) send(ctx context.Context, to Target, key string, payload []byte) e
 		h.deliverHere(plan.local, p)
 	}
 	if batch := plan.batch(p); len(batch) > 0 {
-		failed = append(failed, plan.failures(h.publish(ctx, batch))...)
+		errs := h.publish(ctx, batch)
+		if errs != nil && h.opts.LocalWhenDown {
+			errs = h.deliverLocally(ctx, &plan, p, errs)
+		}
+		failed = append(failed, plan.failures(errs)...)
 	}
 	switch {
 	case len(failed) == 0:

@@ -8,6 +8,7 @@ type Stats struct {
 
 	Sends            uint64 // calls of Send and SendLatest that returned nil
 	SendsFailed      uint64 // those that returned an error
+	LocalOnly        uint64 // those of them that reached connections of this instance only, see ErrLocalOnly
 	Received         uint64 // messages heard from the backplane
 	Delivered        uint64 // messages put into outboxes, counted for each connection
 	Repeats          uint64 // copies of one send that a connection was spared
@@ -28,7 +29,7 @@ type Stats struct {
 
 // counters are the hub's side of Stats.
 type counters struct {
-	sends, sendsFailed, received                atomic.Uint64
+	sends, sendsFailed, localOnly, received     atomic.Uint64
 	delivered, repeats, dropped, slow           atomic.Uint64
 	failedWrites, unreadable, gaps, connections atomic.Uint64
 	subscriptions                               atomic.Int64
@@ -52,6 +53,7 @@ func (h *Hub) Stats() Stats {
 	return Stats{
 		Sends:            s.sends.Load(),
 		SendsFailed:      s.sendsFailed.Load(),
+		LocalOnly:        s.localOnly.Load(),
 		Received:         s.received.Load(),
 		Delivered:        s.delivered.Load(),
 		Repeats:          s.repeats.Load(),
