@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Chapter 8: the end of an instance.
+// Chapter 9: the end of an instance.
 
 func closingProperties() []Property {
 	return []Property{

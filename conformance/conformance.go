@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -86,6 +87,7 @@ type settings struct {
 	only       func(Property) bool
 	progress   func(Result)
 	inject     func(Instance, backplane.Backplane) Faults
+	child      func(id string) *exec.Cmd
 }
 
 // Patience bounds every wait for something that should happen; a passing run never spends it. Default 10 s, or the
@@ -177,6 +179,9 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 		opts = append([]Option{Short()}, opts...)
 	}
 	s := newSuite(open, opts)
+	if s.child == nil {
+		s.child = s.itself(t)
+	}
 	properties := s.chosen(Properties())
 	report := &Report{}
 	var ahead []chan Result
@@ -189,7 +194,7 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 			switch {
 			case ahead != nil:
 				r = <-ahead[i]
-			case s.bubble:
+			case s.bubble && !s.apart(p):
 				synctest.Test(t, func(t *testing.T) { r = s.strictly(s.prove(t.Context(), p)) })
 			default:
 				r = s.strictly(s.prove(t.Context(), p))
@@ -232,7 +237,7 @@ func tell(t *testing.T, r Result) {
 	case Failed:
 		repeat := fmt.Sprintf("Repeat: CONFORMANCE_SEED=%#x go test -run '%s$'", r.Seed, t.Name())
 		t.Errorf("\n%v\n\n    %s\n    %s", r.Err, repeat, keep(t, r))
-	case NotExercised, Skipped:
+	case NotExercised, NotClaimed, Skipped:
 		t.Skipf("%v: %v", r.Verdict, r.why())
 	case KnownFailing:
 		t.Skip(r.Err)

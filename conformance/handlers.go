@@ -2,7 +2,11 @@ package conformance
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/gobackplane/backplane"
@@ -20,11 +24,11 @@ func handlerProperties() []Property {
 			Since: "v1", about: []string{"serial"}, run: handlerSerial,
 		},
 		{
-			ID:    "handler/stalls-only-itself",
-			Says:  "a handler that does not return delays only its own subscription, and nothing but what it is itself waiting for.",
-			Why:   "one slow consumer would stop an instance.",
-			Often: "one goroutine that calls all handlers, a queue without a bound that is filled under a lock.",
-			Since: "v1", about: []string{"must"}, run: handlerStallsOnlyItself,
+			ID:    "handler/panic",
+			Says:  "a handler's panic is not swallowed: the process ends, and shows the handler's stack",
+			Why:   "a handler that stopped halfway leaves locks and counts as they were; a server that goes on serves what is wrong.",
+			Often: "a recover around the call of the handler, to be safe.",
+			Needs: NeedChild, Since: "v1", run: handlerPanic, ended: handlerPanicked,
 		},
 		{
 			ID:    "handler/reentrant",
@@ -34,19 +38,6 @@ func handlerProperties() []Property {
 			Since: "v1", about: []string{"must", "barrier"}, run: handlerReentrant,
 		},
 	}
-}
-
-// stalled subscribes with a handler that blocks at its first event until release, or the end of the world.
-func (w *world) stalled(n *instance, to backplane.Address) (s *sub, release func()) {
-	gate := make(chan struct{})
-	s = n.subscribeWith(to, func(context.Context, backplane.Event, int) { <-gate })
-	w.rec.mark(markStall, n.id, s.id)
-	release = sync.OnceFunc(func() {
-		w.rec.mark(markRelease, n.id, s.id)
-		close(gate)
-	})
-	w.onEnd(release)
-	return s, release
 }
 
 func handlerSerial(w *world) {
@@ -60,28 +51,6 @@ func handlerSerial(w *world) {
 			crew[i%len(crew)].publish(room)
 		}
 	})
-}
-
-func handlerStallsOnlyItself(w *world) {
-	crew, room, other := w.crew(), group("room"), group("other")
-	busy := crew[0]
-	_, release := w.stalled(busy, room)
-	defer release()
-	busy.subscribe(room) // beside the stuck one
-	busy.subscribe(other)
-	crew[1].subscribe(room)
-	for range w.count(300) {
-		for _, n := range crew {
-			n.publish(room)
-			n.publish(other)
-		}
-	}
-	w.settle() // all but the stuck one have heard it all
-	late := group("late")
-	busy.subscribe(late) // and nothing else waits for it
-	crew[1].publish(late)
-	busy.publish(late)
-	w.settle()
 }
 
 func handlerReentrant(w *world) {
@@ -129,5 +98,42 @@ func handlerReentrant(w *world) {
 	}
 	for range w.count(20) {
 		crew[1].publish(ask)
+	}
+}
+
+const (
+	panicText = "conformance: the panic of a handler"
+	livedOn   = "conformance: the process lives on after the panic of a handler"
+)
+
+// handlerPanic runs in a child process, and ends it where the promise is kept.
+func handlerPanic(w *world) {
+	crew, room := w.openAll(1), group("room")
+	n := crew[0]
+	s := n.subscribeWith(room, panickingHandler)
+	ctx, cancel := w.patient()
+	defer cancel()
+	_, _ = n.tryPublish(ctx, room, headerLen) // the panic may come before it returns
+	w.await(n.name+" to enter its handler", func() bool { return len(w.rec.running[s.id]) > 0 })
+	rest(w.ctx, w.suite.patience/2)
+	_, _ = fmt.Fprintln(os.Stderr, livedOn)
+	w.fatalf("the process lives on after the panic of a handler")
+}
+
+// panickingHandler is named in the stack.
+func panickingHandler(context.Context, backplane.Event, int) { panic(panicText) }
+
+func handlerPanicked(e ending) error {
+	switch {
+	case strings.Contains(e.output, livedOn):
+		return errors.New("the process lived on after a handler's panic")
+	case e.late, e.err == nil:
+		return fmt.Errorf("a handler panicked, and its process did not end of it: %s", e.status())
+	case !strings.Contains(e.output, panicText):
+		return fmt.Errorf("a handler panicked, and its process ended (%s) without showing the panic", e.status())
+	case !strings.Contains(e.output, "conformance.panickingHandler"):
+		return fmt.Errorf("a handler panicked, and its process ended (%s) without showing the handler's stack", e.status())
+	default:
+		return nil
 	}
 }

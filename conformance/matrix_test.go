@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -98,22 +100,74 @@ func opener(m mutant.Mutant) (Opener, Option) {
 	return open, Inject(inject)
 }
 
-// face runs a property over a mutant, in a bubble.
+// face runs a property over a mutant, in a bubble, or in a child process where either of them ends it.
 func face(t *testing.T, p Property, m mutant.Mutant) kill {
 	t.Helper()
 	open, faults := opener(m)
-	opts := []Option{faults, Bubble(), Seed(1)}
+	opts := []Option{faults, Bubble(), Seed(1), Child(facing(t.Context(), m))}
 	if p.Needs&NeedTime == 0 && !m.Full {
 		opts = append(opts, Short())
 	}
+	s := newSuite(open, opts)
 	k := kill{mutant: m}
-	synctest.Test(t, func(t *testing.T) {
-		r := newSuite(open, opts).prove(t.Context(), p)
+	switch {
+	case m.Ends != "" && s.inside == "":
+		k.verdict, k.err = s.endsIn(t, p, m)
+	case s.apart(p):
+		r := s.prove(t.Context(), p)
 		k.verdict, k.err, k.history = r.Verdict, r.Err, r.history
-		<-time.After(2 * time.Hour) // what leaks must end before the bubble can
-	})
+	default:
+		synctest.Test(t, func(t *testing.T) {
+			r := newSuite(open, opts).prove(t.Context(), p)
+			k.verdict, k.err, k.history = r.Verdict, r.Err, r.history
+			<-time.After(2 * time.Hour) // what leaks must end before the bubble can
+		})
+	}
 	return k
 }
+
+const mutantEnv = "CONFORMANCE_MUTANT"
+
+// facing makes the commands by which a mutant faces a property in a child process.
+func facing(ctx context.Context, m mutant.Mutant) func(id string) *exec.Cmd {
+	return func(string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestMatrixInAChild$", "-test.timeout=1m")
+		cmd.Env = append(cmd.Environ(), mutantEnv+"="+m.Name)
+		return cmd
+	}
+}
+
+// endsIn lets a mutant that ends its process face a property. If it ends with the words that it should, and on the way to
+// the property, it is caught.
+func (s *suite) endsIn(t *testing.T, p Property, m mutant.Mutant) (Verdict, error) {
+	t.Helper()
+	e := ends(t.Context(), s.child(p.ID), s.childTime(), childEnv+"="+p.ID)
+	if e.late || e.err == nil || !strings.Contains(e.output, childAtIt+p.ID) || !strings.Contains(e.output, m.Ends) {
+		return Proven, fmt.Errorf("the child process should end with %q: %s\n%s", m.Ends, e.status(), e.output)
+	}
+	return Failed, &Failure{Property: p, Witness: "the process ended: " + m.Ends}
+}
+
+// TestMatrixInAChild is the child process of TestMatrix.
+func TestMatrixInAChild(t *testing.T) {
+	name, id := os.Getenv(mutantEnv), os.Getenv(childEnv)
+	if name == "" {
+		return
+	}
+	p, err := find(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range append(mutant.All(), mutant.Mutant{Name: healthy}) {
+		if m.Name == name {
+			k := face(t, p, m)
+			t.Fatalf("the process has not ended: %v, %v", k.verdict, k.err)
+		}
+	}
+	t.Fatalf("no mutant %q", name)
+}
+
+const healthy = "healthy"
 
 // faceAll lets each mutant face the property that it names.
 func faceAll(t *testing.T, properties []Property) []kill {
@@ -131,7 +185,7 @@ func faceAll(t *testing.T, properties []Property) []kill {
 
 func TestMatrix(t *testing.T) {
 	for _, p := range Properties() {
-		if k := face(t, p, mutant.Mutant{Name: "healthy"}); k.verdict != Proven {
+		if k := face(t, p, mutant.Mutant{Name: healthy}); k.verdict != Proven {
 			t.Errorf("the healthy backplane, opened like the mutants, fails %s: %v", p.ID, k.err)
 		}
 	}
@@ -196,7 +250,7 @@ func without(rule string, k kill) kill {
 func TestGateSeesPropertiesThatDoNothing(t *testing.T) {
 	properties := Properties()
 	for i, p := range properties {
-		if p.Needs&NeedTime != 0 {
+		if p.Needs&(NeedTime|NeedChild) != 0 { // a child process would run the real one
 			continue
 		}
 		idle := slices.Clone(properties)

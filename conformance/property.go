@@ -17,6 +17,8 @@ const (
 	NeedLink Need = 1 << iota
 	// NeedTime marks a property that takes seconds; [Short] leaves it out.
 	NeedTime
+	// NeedChild marks a property that ends the process when it holds, and so runs in a child process. See [Child].
+	NeedChild
 )
 
 // Property is one promise of the contract and the way to prove it.
@@ -34,6 +36,8 @@ type Property struct {
 	// and the rules judge the record afterwards; run itself only fails for what the rules cannot know, with world.fatalf.
 	run   func(w *world)
 	about []string // the rules that this promise is about; a violation of another one is reported as what it is
+	// ended judges what became of the child process of a property with NeedChild, in which run ran.
+	ended func(e ending) error
 }
 
 // Properties returns all properties, in the order of the contract's chapters.
@@ -46,6 +50,7 @@ func Properties() []Property {
 		namesProperties(),
 		payloadProperties(),
 		handlerProperties(),
+		pressureProperties(),
 		closingProperties(),
 		linkProperties(),
 	))

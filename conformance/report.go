@@ -20,6 +20,7 @@ const (
 	KnownFailing                    // it was broken, and [Known] says so
 	Skipped                         // left out by [Short]
 	Provisional                     // it was broken, and is younger than what [Since] says
+	NotClaimed                      // it is about an ability that the backplane does not have; never a failure
 )
 
 // String returns the verdict in words.
@@ -37,6 +38,8 @@ func (v Verdict) String() string {
 		return "skipped"
 	case Provisional:
 		return "provisional"
+	case NotClaimed:
+		return "not claimed"
 	default:
 		return "invalid"
 	}
@@ -174,7 +177,7 @@ func (r *Report) Summary() string {
 // counts says how many properties have which verdict; the four that say how far the proof goes also where there are none.
 func (r *Report) counts() string {
 	var all []string
-	for _, v := range []Verdict{Failed, Proven, NotExercised, KnownFailing, Provisional, Skipped} {
+	for _, v := range []Verdict{Failed, Proven, NotClaimed, NotExercised, KnownFailing, Provisional, Skipped} {
 		if n := r.Count(v); n > 0 || v == Proven || v == NotExercised || v == KnownFailing {
 			all = append(all, fmt.Sprintf("%d %v", n, v))
 		}

@@ -30,14 +30,15 @@ const (
 type suite struct {
 	open Opener
 	settings
-	slots chan struct{}
-	found abilities
+	slots  chan struct{}
+	inside string // the property that this process is there for, if it is a child; see Child
+	found  abilities
 
 	telling sync.Mutex // held while progress is told
 }
 
 func newSuite(open Opener, opts []Option) *suite {
-	s := &suite{open: open, slots: make(chan struct{}, atOnce)}
+	s := &suite{open: open, slots: make(chan struct{}, atOnce), inside: os.Getenv(childEnv)}
 	for _, o := range opts {
 		o(&s.settings)
 	}
@@ -105,11 +106,22 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 		r.Verdict = Skipped
 		return r
 	}
+	if s.inside != "" && s.inside != p.ID {
+		r.Verdict, r.Err = NotExercised, fmt.Errorf("this process is there for %s", s.inside) //nolint:err113 // for people
+		return r
+	}
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
 		r.Verdict, r.Err = NotExercised, stopped(ctx)
 		return r
+	}
+	if s.apart(p) {
+		defer func() { <-s.slots }()
+		return s.proveApart(ctx, p)
+	}
+	if s.inside == p.ID {
+		_, _ = fmt.Fprintln(os.Stderr, childAtIt+p.ID)
 	}
 	start := time.Now()
 	w := newWorld(ctx, s, p)
@@ -174,7 +186,7 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	h := w.rec.snapshot()
 	r.history = h
 	if missing != "" && failure == nil {
-		r.Verdict, r.Err = NotExercised, fmt.Errorf("%s", missing) //nolint:err113 // for people
+		r.Verdict, r.Err = w.lacks, fmt.Errorf("%s", missing) //nolint:err113 // for people
 		return
 	}
 	f := &Failure{Property: w.property, Detail: detail, Log: w.logs.String()}

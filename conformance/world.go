@@ -32,7 +32,8 @@ type world struct {
 	mu        sync.Mutex
 	failure   error        // guarded by mu; the first one
 	waited    bool         // guarded by mu; the failure is a wait that was in vain: the rules may know why
-	missing   string       // guarded by mu; the hook that the property cannot do without
+	missing   string       // guarded by mu; what the property cannot do without
+	lacks     Verdict      // guarded by mu; what comes of it without that
 	failedAt  int64        // guarded by mu; the tick
 	doing     map[int]deed // guarded by mu; the calls and waits under way
 	nextDoing int
@@ -81,10 +82,13 @@ func (w *world) fail(err error, waited bool) {
 }
 
 // notExercised ends the property without a verdict, because nobody can put it to the test.
-func (w *world) notExercised(why string) {
+func (w *world) notExercised(why string) { w.without(why, NotExercised) }
+
+// without ends the property with the verdict that comes of what is missing.
+func (w *world) without(why string, v Verdict) {
 	w.mu.Lock()
 	if w.failure == nil {
-		w.missing = why
+		w.missing, w.lacks = why, v
 	}
 	w.mu.Unlock()
 	w.cancel()

@@ -25,7 +25,7 @@ func handlers() []Mutant {
 			}),
 		},
 		{
-			Name: "head-of-line", Defect: "one goroutine calls all handlers of an instance.", Breaks: "handler/stalls-only-itself",
+			Name: "head-of-line", Defect: "one goroutine calls all handlers of an instance.", Breaks: "pressure/handler",
 			Seen: "reearth/ygo#187",
 			world: each(func(n *Node) {
 				turn := make(chan struct{}, 1)
@@ -36,6 +36,43 @@ func handlers() []Mutant {
 						return
 					}
 					defer func() { <-turn }()
+					s.handler(ctx, e)
+				}
+			}),
+		},
+		{
+			Name: "swallows-panics", Defect: "a handler's panic is recovered, and the next event is handled.", Breaks: "handler/panic",
+			Seen: "recover middleware around message handlers",
+			world: each(func(n *Node) {
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					defer func() { _ = recover() }()
+					s.handler(ctx, e)
+				}
+			}),
+		},
+		{
+			Name: "panics-elsewhere", Defect: "a handler's panic is recovered and thrown again by another goroutine.", Breaks: "handler/panic",
+			world: each(func(n *Node) {
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					defer func() {
+						if what := recover(); what != nil {
+							go panic(what)
+							<-ctx.Done()
+						}
+					}()
+					s.handler(ctx, e)
+				}
+			}),
+		},
+		{
+			Name: "panic-ends-the-loop", Defect: "a handler's panic ends the goroutine that called it, and nothing else.", Breaks: "handler/panic",
+			world: each(func(n *Node) {
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					defer func() {
+						if recover() != nil {
+							s.deaf.Store(true)
+						}
+					}()
 					s.handler(ctx, e)
 				}
 			}),

@@ -23,6 +23,8 @@ type Mutant struct {
 	Full bool
 	// Strict says that it shows only where what cannot be exercised is a failure.
 	Strict bool
+	// Ends says that the defect ends the process, and with which words: it faces its property in a child process.
+	Ends string
 
 	// world is called once for the instances of one property, and returns what breaks each of them.
 	world func(*World) func(*Node)

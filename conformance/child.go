@@ -1,0 +1,175 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Some promises end the process when they are kept: a handler's panic is not swallowed. Such a property runs in a child
+// process, and what became of that one is judged here.
+
+const (
+	// childEnv holds the id of the property that a child process is there for. It does nothing else.
+	childEnv = "CONFORMANCE_CHILD"
+	// childAtIt is what a child prints when it has come to the property, so that one that never did is not taken for an answer.
+	childAtIt = "conformance: here a child process begins with "
+	// childOutput bounds what is kept of a child's output: its end.
+	childOutput = 1 << 20
+)
+
+// Child tells how to run one property in a process of its own, which is for properties that end it. The command has to
+// come to [Test], [Check] or [Run] with the same opener, where the environment tells what to do: with Run, the id as well.
+// What the process starts should end with it, for it is not there to clean up.
+//
+// [Test] has a default that runs the test binary again for the one subtest. With Check and Run and without Child such
+// properties are not exercised.
+func Child(command func(id string) *exec.Cmd) Option {
+	return func(s *settings) { s.child = command }
+}
+
+// ending is what became of a child process.
+type ending struct {
+	output string // of stdout and stderr, its end
+	err    error  // nil for status 0
+	late   bool   // it was killed, because it took too long
+}
+
+// status tells how it ended.
+func (e ending) status() string {
+	switch {
+	case e.late:
+		return "had to be killed"
+	case e.err == nil:
+		return "exit status 0"
+	default:
+		return e.err.Error()
+	}
+}
+
+// ends runs a command, with additions to its environment, and kills it after some time or when ctx ends. It must not be
+// called in a bubble, where the time does not pass while something runs outside.
+func ends(ctx context.Context, cmd *exec.Cmd, within time.Duration, env ...string) ending {
+	var out lastBytes
+	cmd.Env = append(cmd.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = time.Second // what it started itself may hold its output open
+	if err := cmd.Start(); err != nil {
+		return ending{err: err}
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	limit := time.NewTimer(within)
+	defer limit.Stop()
+	var e ending
+	select {
+	case e.err = <-done:
+	case <-limit.C:
+		e.late = true
+	case <-ctx.Done():
+		e.late = true
+	}
+	if e.late {
+		_ = cmd.Process.Kill() // it may have ended just now
+		e.err = <-done
+	}
+	e.output = out.String()
+	return e
+}
+
+// lastBytes keeps the end of what is written to it.
+type lastBytes struct {
+	mu sync.Mutex
+	b  []byte // guarded by mu
+}
+
+func (l *lastBytes) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b = append(l.b, p...)
+	if len(l.b) > 2*childOutput {
+		l.b = bytes.Clone(l.b[len(l.b)-childOutput:])
+	}
+	return len(p), nil
+}
+
+func (l *lastBytes) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.b)
+}
+
+// apart reports whether a property is to be run in a child of this process.
+func (s *suite) apart(p Property) bool { return p.Needs&NeedChild != 0 && s.inside == "" }
+
+// childTime is how long a child may take: a server may have to be started, and then each wait takes one patience at most.
+func (s *suite) childTime() time.Duration {
+	const least, waits = 30 * time.Second, 6
+	return max(least, waits*s.patience)
+}
+
+var errNoChild = errors.New("it ends the process it runs in, and there is no command that runs it in one of its own: give Child")
+
+// proveApart proves a property in a child process.
+func (s *suite) proveApart(ctx context.Context, p Property) Result {
+	r := Result{Property: p, Seed: s.seed}
+	if s.child == nil {
+		r.Verdict, r.Err = NotExercised, errNoChild
+		return r
+	}
+	start := time.Now()
+	e := ends(ctx, s.child(p.ID), s.childTime(), childEnv+"="+p.ID, fmt.Sprintf("CONFORMANCE_SEED=%#x", s.seed), "GOTRACEBACK=single")
+	r.Took = time.Since(start)
+	if ctx.Err() != nil {
+		r.Verdict, r.Err = NotExercised, stopped(ctx)
+		return r
+	}
+	w := newWorld(ctx, s, p)
+	defer w.cancel()
+	for line := range strings.Lines(e.output) {
+		_, _ = w.logs.Write([]byte(line)) // it keeps the last ones
+	}
+	if !strings.Contains(e.output, childAtIt+p.ID) {
+		r.Verdict, r.Err = NotExercised, fmt.Errorf("its child process ended before it came to it: %s\n%v", e.status(), w.logs)
+		return r
+	}
+	if err := p.ended(e); err != nil {
+		w.fail(err, false)
+	}
+	s.verdict(&r, w, "")
+	return r
+}
+
+// itself makes the commands that run one subtest of a test in another process of this test binary.
+func (s *suite) itself(t *testing.T) func(id string) *exec.Cmd {
+	t.Helper()
+	test := t.Name()
+	return func(id string) *exec.Cmd {
+		binary, err := os.Executable()
+		if err != nil {
+			binary = os.Args[0]
+		}
+		var pattern []string
+		for part := range strings.SplitSeq(test+"/"+id, "/") {
+			pattern = append(pattern, "^"+regexp.QuoteMeta(part)+"$")
+		}
+		args := []string{"-test.run=" + strings.Join(pattern, "/"), "-test.timeout=" + s.childTime().String()}
+		if testing.Short() {
+			args = append(args, "-test.short")
+		}
+		for _, a := range os.Args[1:] { // those of the test itself
+			if !strings.HasPrefix(a, "-test.") {
+				args = append(args, a)
+			}
+		}
+		return exec.Command(binary, args...) //nolint:gosec,noctx // this very program; proveApart bounds it
+	}
+}
