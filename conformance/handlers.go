@@ -25,7 +25,7 @@ func handlerProperties() []Property {
 		},
 		{
 			ID:    "handler/panic",
-			Says:  "a handler's panic is not swallowed: the process ends, and shows the handler's stack",
+			Says:  "a handler's panic is not swallowed: the process ends, and shows the handler's stack.",
 			Why:   "a handler that stopped halfway leaves locks and counts as they were; a server that goes on serves what is wrong.",
 			Often: "a recover around the call of the handler, to be safe.",
 			Needs: NeedChild, Since: "v1", run: handlerPanic, ended: handlerPanicked,
