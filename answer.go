@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -23,18 +24,34 @@ func (t *questionTable) repeated(q questionID) bool {
 	return false
 }
 
+// answerer answers the questions for a service, at once or later.
+type answerer struct {
+	now   AnswerFunc
+	later DeferredAnswerFunc // where now is nil
+}
+
 // Answer registers the function that answers questions for a service on this node, until stop is called. Each question
-// runs on a goroutine of its own, at most 256 at once; more are answered with ErrUnavailable. A second registration of
+// runs on a goroutine of its own, at most 256 at once; more are answered with ErrBusy. A second registration of
 // a service replaces the first. The function may use this node, but Close waits for it.
 func (n *Node) Answer(service string, f AnswerFunc) (stop func()) {
-	t := &n.questions
+	return n.questions.register(service, &answerer{now: f})
+}
+
+// AnswerDeferred is [Node.Answer] for answers that take their time, because they wait for a person, say: a question counts
+// among the 256 only until f has returned. At most 16,384 answers may be owed, sent ones not counted; more questions are answered
+// with ErrBusy.
+func (n *Node) AnswerDeferred(service string, f DeferredAnswerFunc) (stop func()) {
+	return n.questions.register(service, &answerer{later: f})
+}
+
+func (t *questionTable) register(service string, a *answerer) (stop func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.answers[service] = &f
+	t.answers[service] = a
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.answers[service] == &f {
+		if t.answers[service] == a {
 			delete(t.answers, service)
 		}
 	}
@@ -75,19 +92,23 @@ func (n *Node) questionHeard(p wire.Publisher, body []byte) error {
 	return nil // a node that closes says goodbye to the asker
 }
 
-// serve runs the function that answers a service here, on a goroutine of its own, and then done.
+// serve runs the function that answers a service here, on a goroutine of its own, and then, or when it has its answer, done.
 func (n *Node) serve(from NodeID, service string, request []byte, limit time.Duration, done func(context.Context, Answer)) error {
 	t := &n.questions
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	a := t.answers[service]
+	deferring := a != nil && a.now == nil
 	switch {
 	case t.closed:
 		return ErrClosed
-	case t.serving >= servedMost:
+	case t.serving >= servedMost, deferring && t.deferred >= deferredMost:
 		return errBusy
 	}
 	t.serving++
-	f := t.answers[service]
+	if deferring {
+		t.deferred++
+	}
 	n.running.Go(func() {
 		defer func() {
 			t.mu.Lock()
@@ -96,16 +117,45 @@ func (n *Node) serve(from NodeID, service string, request []byte, limit time.Dur
 		}()
 		ctx, cancel := context.WithTimeout(n.handlers, limit)
 		defer cancel()
-		a := Answer{Node: n.id}
-		if f == nil {
-			a.Err = fmt.Errorf("%w: nobody answers %q on node %s", ErrUnsupported, service, n.id)
-		} else {
-			a.Payload, a.Err = (*f)(ctx, from, request)
+		if deferring {
+			var once sync.Once
+			a.later(ctx, from, request, func(payload []byte, err error) {
+				once.Do(func() { n.sendDeferred(done, Answer{Node: n.id, Payload: payload, Err: err}) })
+			})
+			return
 		}
+		answer := Answer{Node: n.id}
+		if a == nil {
+			answer.Err = fmt.Errorf("%w: nobody answers %q on node %s", ErrUnsupported, service, n.id)
+		} else {
+			answer.Payload, answer.Err = a.now(ctx, from, request)
+		}
+		n.stats.questionsServed.Add(1)
+		done(ctx, answer)
+	})
+	return nil
+}
+
+// sendDeferred sends the answer of a deferring function, on a goroutine of its own: who has the answer does not wait for the
+// broker.
+func (n *Node) sendDeferred(done func(context.Context, Answer), a Answer) {
+	t := &n.questions
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed { // the asker hears the goodbye
+		return
+	}
+	n.running.Go(func() {
+		defer func() {
+			t.mu.Lock()
+			t.deferred--
+			t.mu.Unlock()
+		}()
+		ctx, cancel := context.WithTimeout(n.handlers, longestQuestion)
+		defer cancel()
 		n.stats.questionsServed.Add(1)
 		done(ctx, a)
 	})
-	return nil
 }
 
 // sendAnswer sends an answer to who asked.
@@ -117,7 +167,7 @@ func (n *Node) sendAnswer(ctx context.Context, to wire.Publisher, id uint64, a A
 	case a.Err != nil:
 		status, payload = answerError, []byte(errorText(a.Err.Error()))
 	case len(payload) > n.o.MaxPayload:
-		status, payload = answerError, []byte("the answer is larger than MaxPayload")
+		status, payload = answerTooLarge, []byte("the answer is larger than MaxPayload")
 	}
 	c := n.newCall(ctx, 1)
 	c.one = item{call: c, payload: answerBody(id, status, payload), typ: wire.Answer}

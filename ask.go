@@ -20,6 +20,8 @@ const (
 
 	// servedMost is how many questions a node answers at once; more are refused at once, so that the asker knows.
 	servedMost = 256
+	// deferredMost is how many answers of deferring functions may be owed at once, beside.
+	deferredMost = 16384
 	// longestQuestion bounds how long an answering function may run, and how long an asker without a deadline waits.
 	longestQuestion = time.Minute
 	// maxService is the longest name of a service, and of an error's text, in bytes.
@@ -34,6 +36,7 @@ const (
 	answerError       = 1 // the function returned an error; its text is the payload
 	answerUnsupported = 2 // nobody answers that service
 	answerBusy        = 3 // too many questions at once
+	answerTooLarge    = 4 // the answer is larger than MaxPayload; its text is the payload
 )
 
 // remoteError is an error that another node's AnswerFunc returned.
@@ -48,13 +51,14 @@ func errorText[T string | []byte](text T) string {
 
 // questionTable holds the questions under way and the functions that answer.
 type questionTable struct {
-	mu      sync.Mutex // guards what follows
-	newest  uint64
-	open    map[uint64]*question
-	answers map[string]*AnswerFunc
-	serving int
-	closed  bool
-	heard   [2]map[questionID]struct{} // questions heard lately; the second is the older half
+	mu       sync.Mutex // guards what follows
+	newest   uint64
+	open     map[uint64]*question
+	answers  map[string]*answerer
+	serving  int // questions whose function runs
+	deferred int // questions of deferring functions whose answer has not been sent
+	closed   bool
+	heard    [2]map[questionID]struct{} // questions heard lately; the second is the older half
 }
 
 // questionID names a question among those of all nodes.
@@ -72,7 +76,7 @@ type question struct {
 
 func (t *questionTable) init() {
 	t.open = map[uint64]*question{}
-	t.answers = map[string]*AnswerFunc{}
+	t.answers = map[string]*answerer{}
 	t.heard[0] = map[questionID]struct{}{}
 }
 
@@ -83,8 +87,10 @@ func (t *questionTable) close() {
 	t.closed = true
 }
 
-// Ask sends a request to one node and returns its answer. It ends with ErrUnavailable when the node is not a member, has
-// left, or is declared dead, and when ctx ends; without a deadline, after a minute. An error that the answering function
+// Ask sends a request to one node and returns its answer. It ends as soon as the node is known not to answer: ErrNodeLeft,
+// ErrNodeLost, ErrBusy; when ctx ends, or without a deadline after a minute: ErrTimeout; and with ErrUnavailable alone where
+// the question could not be sent. All of these match ErrUnavailable too. A node that is not a member is ErrNodeLost, but for
+// one that said goodbye; while this node is [Node.Settling] it is asked nevertheless. An error that the answering function
 // returned comes back as text.
 func (n *Node) Ask(ctx context.Context, node NodeID, service string, request []byte) ([]byte, error) {
 	answer, err := n.askOne(ctx, node, service, request)
@@ -107,9 +113,9 @@ func (n *Node) askOne(ctx context.Context, node NodeID, service string, request 
 	if node == n.id {
 		return n.ownAnswer(ctx, n.askSelf(ctx, service, request))
 	}
-	p, ok := n.members.find(node)
-	if !ok {
-		return Answer{}, fmt.Errorf("%w: node %s is not a member", ErrUnavailable, node)
+	p, err := n.members.find(node)
+	if err != nil {
+		return Answer{}, err
 	}
 	answers, err := n.askOthers(ctx, inboxAddress(node), []wire.Publisher{p}, service, request)
 	if err != nil {
@@ -120,7 +126,8 @@ func (n *Node) askOne(ctx context.Context, node NodeID, service string, request 
 
 // AskAll asks every member, this node included, and returns one answer for each, sorted by node. The error is not nil
 // only if the question could not be sent or this node was closed; a node that left, died, or did not answer before ctx
-// ended (without a deadline, within a minute) has an Answer whose Err wraps ErrUnavailable.
+// ended (without a deadline, within a minute) has an Answer whose Err wraps ErrUnavailable, and with it ErrNodeLeft, ErrNodeLost or
+// ErrTimeout. While this node is [Node.Settling] there may be nodes that it does not know yet.
 func (n *Node) AskAll(ctx context.Context, service string, request []byte) ([]Answer, error) {
 	answers, err := n.askAll(ctx, service, request)
 	if err != nil {
@@ -195,7 +202,7 @@ func (n *Node) ownAnswer(ctx context.Context, c <-chan Answer) (Answer, error) {
 }
 
 func noAnswer(ctx context.Context) error {
-	return fmt.Errorf("%w: no answer: %w", ErrUnavailable, context.Cause(ctx))
+	return fmt.Errorf("%w: %w: %w", ErrUnavailable, ErrTimeout, context.Cause(ctx))
 }
 
 func (n *Node) checkQuestion(ctx context.Context, service string, request []byte) error {
@@ -230,8 +237,8 @@ func (n *Node) askOthers(ctx context.Context, to Address, of []wire.Publisher, s
 		t.mu.Unlock()
 	}()
 	for _, p := range of { // who went before the question was noted is not told about any more
-		if !n.members.has(p) {
-			t.memberGone(p, fmt.Errorf("%w: node %s is gone", ErrUnavailable, nodeID(p)))
+		if err := n.members.standing(p); err != nil {
+			t.memberGone(p, err)
 		}
 	}
 
@@ -281,7 +288,30 @@ func (t *questionTable) memberGone(p wire.Publisher, why error) {
 	}
 }
 
-var errBusy = fmt.Errorf("%w: too many questions at once", ErrUnavailable)
+// waitedFor lists the nodes that have not answered yet.
+func (t *questionTable) waitedFor() []wire.Publisher {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []wire.Publisher
+	for _, q := range t.open {
+		for p := range q.waits {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// answerUnknown answers for those that were asked although they were not known as members, where this is not settling any
+// more: whoever lives has been heard by now.
+func (n *Node) answerUnknown() {
+	for _, p := range n.questions.waitedFor() {
+		if err := n.members.standing(p); err != nil {
+			n.questions.memberGone(p, err)
+		}
+	}
+}
+
+var errBusy = fmt.Errorf("%w: %w", ErrUnavailable, ErrBusy)
 
 // answerHeard hands an answer to the question that waits for it.
 func (n *Node) answerHeard(p wire.Publisher, body []byte) error {
@@ -300,7 +330,9 @@ func (n *Node) answerHeard(p wire.Publisher, body []byte) error {
 	case answerUnsupported:
 		a.Err = fmt.Errorf("%w: nobody answers that service on node %s", ErrUnsupported, node)
 	case answerBusy:
-		a.Err = fmt.Errorf("%w: node %s answers too many questions at once", ErrUnavailable, node)
+		a.Err = fmt.Errorf("%w: node %s", errBusy, node)
+	case answerTooLarge:
+		a.Err = fmt.Errorf("%w: the answer of node %s", ErrTooLarge, node)
 	default:
 		a.Err = remoteError(errorText(rest[1:]))
 	}

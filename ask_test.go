@@ -135,6 +135,7 @@ func TestAskWhoIsNotThere(t *testing.T) {
 			}
 			return time.Since(began)
 		}
+		time.Sleep(10 * time.Second) // it has settled
 		for _, to := range []backplane.NodeID{"0123456789abcdef", "", "no id", "0123456789ABCDEG"} {
 			if d := took(to); d != 0 {
 				t.Errorf("an unknown node was waited for %v", d)

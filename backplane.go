@@ -70,8 +70,8 @@ type Cluster interface {
 	ID() NodeID
 	// Members lists the nodes known to be alive, this one included, sorted by id.
 	Members() []Member
-	// Ask sends a request to one node and returns its answer. It stops waiting when the node is known dead or left
-	// (ErrUnavailable), or when ctx ends.
+	// Ask sends a request to one node and returns its answer. It stops waiting when the node is known dead (ErrNodeLost) or
+	// left (ErrNodeLeft), or when ctx ends (ErrTimeout); these match ErrUnavailable too.
 	Ask(ctx context.Context, node NodeID, service string, request []byte) ([]byte, error)
 	// AskAll asks every live node, this one included, and returns one answer for each, sorted by node. The error is
 	// not nil only if the question could not be sent; a node that did not answer has an Answer with an Err.
@@ -85,11 +85,16 @@ type Cluster interface {
 // text travels to the asker.
 type AnswerFunc func(ctx context.Context, from NodeID, request []byte) ([]byte, error)
 
+// DeferredAnswerFunc answers one question by calling reply, at once or after it has returned. It must return soon, and must
+// see to it that reply is called in the end; what reply is given after the first time, or once the node closes, is ignored. Reply
+// does not wait for the broker. The context ends when the function has returned; its deadline is the asker's, or a minute away.
+type DeferredAnswerFunc func(ctx context.Context, from NodeID, request []byte, reply func(payload []byte, err error))
+
 // Answer is what one node said.
 type Answer struct {
 	Node    NodeID // who was asked
 	Payload []byte // what it said; the asker's to keep
-	Err     error  // ErrUnavailable: the node died or did not answer in time; ErrUnsupported: nobody answers that service there
+	Err     error  // ErrUnavailable: the node left, died or did not answer in time; ErrUnsupported: nobody answers that service there
 }
 
 // HealthReporter tells the truth about delivery. [Node] implements it beside [Backplane].

@@ -1,6 +1,7 @@
 package backplane
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/gobackplane/backplane/transport"
@@ -21,6 +22,15 @@ var (
 	ErrUncertain = transport.ErrUncertain // the message may have been taken; it is heard once or not at all
 
 	ErrInvalidOption = transport.ErrInvalidOption // an option or URL does not fit; the text says what to write instead
+)
+
+// Why a question has no answer. Each of these comes together with ErrUnavailable; an ErrUnavailable without one of them means
+// that the question was not asked: this node's own link is down.
+var (
+	ErrTimeout  = errors.New("no answer in time")          // it was asked; whether the node acted is unknown
+	ErrNodeLost = errors.New("node is silent")             // the node fell silent, or was never heard: it may live
+	ErrNodeLeft = errors.New("node has left")              // the node said goodbye
+	ErrBusy     = errors.New("too many questions at once") // the node did not take the question
 )
 
 // Error is the type of every error that this package's functions return. It never holds a payload or a secret.

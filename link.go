@@ -127,6 +127,9 @@ func (l *link) serve() (useful bool, err error) {
 	ctx, give := context.WithCancelCause(n.ctx)
 	defer give(nil)
 	l.hears()
+	if l.first != nil {
+		n.settle() // before it is up: in between nobody must look settled
+	}
 	l.mu.Lock()
 	l.up, l.err, l.role, l.restored = true, nil, nil, false
 	l.probes.connected(time.Now())
@@ -142,7 +145,6 @@ func (l *link) serve() (useful bool, err error) {
 	n.interests.wantAll(l)
 	n.health.look()
 	if l.first != nil {
-		n.settle()
 		n.members.forgetNumbers()
 	}
 

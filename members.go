@@ -130,7 +130,7 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 		t.mu.Unlock()
 		if m != nil {
 			n.log.Info("member left", "node", string(m.ID), "label", m.Label)
-			n.memberGone(p, fmt.Errorf("%w: node %s has left", ErrUnavailable, m.ID))
+			n.memberGone(p, goneError(ErrNodeLeft, p))
 		}
 		return
 	}
@@ -200,10 +200,11 @@ func (t *memberTable) check(now, proven time.Time) {
 		}
 	}
 	t.mu.Unlock()
+	n.answerUnknown()
 	for i, m := range dead {
 		n.stats.membersLost.Add(1)
 		n.log.Warn("member lost", "node", string(m.ID), "label", m.Label, "silent", now.Sub(m.heard))
-		n.memberGone(publishers[i], fmt.Errorf("%w: node %s fell silent", ErrUnavailable, m.ID))
+		n.memberGone(publishers[i], goneError(ErrNodeLost, publishers[i]))
 	}
 }
 
@@ -260,21 +261,50 @@ func (t *memberTable) others() []wire.Publisher {
 	return ps
 }
 
-// find returns the publisher of a member's id; false if no such member is alive.
-func (t *memberTable) find(id NodeID) (wire.Publisher, bool) {
+// find returns the publisher of a node's id, or why it cannot be asked.
+func (t *memberTable) find(id NodeID) (wire.Publisher, error) {
 	var p wire.Publisher
 	if len(id) != hex.EncodedLen(len(p)) {
-		return p, false
+		return p, fmt.Errorf("%w: %w: %.64q is no id of a node", ErrUnavailable, ErrNodeLost, id)
 	}
 	if _, err := hex.Decode(p[:], []byte(id)); err != nil {
-		return p, false
+		return p, fmt.Errorf("%w: %w: %.64q is no id of a node", ErrUnavailable, ErrNodeLost, id)
 	}
-	return p, t.has(p)
+	return p, t.standing(p)
 }
 
-// has reports whether a member is alive.
-func (t *memberTable) has(p wire.Publisher) bool {
+// standing returns why a node cannot answer: nil for a member, and for one that is not known while this is settling, since it
+// may live without having been heard yet.
+func (t *memberTable) standing(p wire.Publisher) error {
+	settling := t.n.Settling()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.m[p] != nil
+	if t.m[p] != nil {
+		return nil
+	}
+	if _, left := t.left[p]; left {
+		return goneError(ErrNodeLeft, p)
+	}
+	if _, lost := t.gone[p]; lost || !settling {
+		return goneError(ErrNodeLost, p)
+	}
+	return nil
+}
+
+// goneError says that a node does not answer any more, and why.
+func goneError(why error, p wire.Publisher) error {
+	return fmt.Errorf("%w: %w: node %s", ErrUnavailable, why, nodeID(p))
+}
+
+// Settling reports whether this node may not know all others: until it has been connected for [Options.MemberTimeout], after
+// Open, after an outage of its own, and after a pause of its process. Meanwhile it declares nobody dead, and what it
+// learns from all members may be partial.
+func (n *Node) Settling() bool {
+	if !n.membersLink.isUp() {
+		return true
+	}
+	t := &n.members
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !time.Now().After(t.settling)
 }
