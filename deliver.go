@@ -3,6 +3,7 @@ package backplane
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -56,7 +57,7 @@ func (n *Node) hear(in *interest, r *wire.Reader) {
 		return
 	}
 	in.tellLoss()
-	h := hearing{n: n, in: in, publisher: r.Publisher, events: (*buf)[:0]}
+	h := hearing{n: n, in: in, publisher: r.Publisher, events: (*buf)[:0], across: -1}
 	var m wire.Message
 	mine := false // the address is this interest's, and not another one with the same hashed channel name
 	for r.Next(&m) {
@@ -71,7 +72,10 @@ func (n *Node) hear(in *interest, r *wire.Reader) {
 		n.complain(err)
 		h.events = append(h.events, unreadable(in, err))
 	}
-	if len(h.events) > 0 {
+	if h.counter != nil {
+		h.push()
+		h.counter.at = n.ticks.Load()
+	} else {
 		in.push(h.events)
 	}
 	in.mu.Unlock()
@@ -88,6 +92,8 @@ type hearing struct {
 	counter   *counter // the publisher's, nil before the first message
 	fresh     bool     // the counter was made for this message
 	events    []Event
+	current   bool      // the frame has told a number, and counts go on from there
+	across    int       // the event that counts what is missing since the frame before; -1 for none
 	slab      []Message // what the next messages are put in: one allocation for many
 }
 
@@ -105,6 +111,35 @@ func (h *hearing) count() {
 	if h.fresh && h.n.members.isGone(h.publisher) { // its heartbeat, which tells everybody, comes later
 		h.gap(GapMember, 0)
 	}
+	if h.fresh {
+		h.counter.at = h.in.since
+	}
+}
+
+// push hands the events to all subscriptions. A gap that counts what is missing since the frame before counts too much for
+// a subscription that came into force since: some or all of it was before its time. It may have missed something; how much
+// is not known.
+func (h *hearing) push() {
+	if h.across < 0 {
+		h.in.push(h.events)
+		return
+	}
+	var late []Event
+	for s := h.in.head; s != nil; s = s.next {
+		if s.joined <= h.counter.at {
+			s.push(h.events)
+			continue
+		}
+		if late == nil {
+			late = slices.Clone(h.events)
+			if g, is := late[h.across].(*Gap); is {
+				unknown := *g
+				unknown.Missed = 0
+				late[h.across] = &unknown
+			}
+		}
+		s.push(late)
+	}
 }
 
 // message judges the number of a message or tail mark, and adds the events that follow.
@@ -121,8 +156,12 @@ func (h *hearing) message(m *wire.Message) {
 	}
 	h.fresh = false
 	if v.gap {
+		if v.missed > 0 && !h.current {
+			h.across = len(h.events)
+		}
 		h.gap(GapNumbers, v.missed)
 	}
+	h.current = h.current || v.deliver || v.missed > 0
 	if !v.deliver {
 		return
 	}

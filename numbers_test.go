@@ -122,6 +122,42 @@ func TestNoGapForWhatWasBefore(t *testing.T) {
 	})
 }
 
+// Who subscribes where others have for long is not told of losses before its time, but that it may have missed something.
+func TestCountIsNotForWhoCameLater(t *testing.T) {
+	for name, loseOne := range map[string]func(*inmem.Broker, *backplane.Node) (healed func()){
+		"lost on a healthy link": func(broker *inmem.Broker, to *backplane.Node) func() {
+			lose(broker, to, 1, wardChannel)
+			return func() {}
+		},
+		"lost in an outage": func(broker *inmem.Broker, to *backplane.Node) func() {
+			broker.Cut(to.ID())
+			return func() { broker.Heal(to.ID()) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := inmem.NewBroker()
+				a, b := open(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
+				early, _ := listen(t, b, ward)
+				publish(t, a, ward, "1")
+				heal := loseOne(broker, b)
+				publish(t, a, ward, "2")
+				heal()
+				late, _ := listen(t, b, ward)
+				publish(t, a, ward, "3")
+				if got := early.heard(); len(got) < 3 || got[len(got)-2] != "gap:numbers:1" {
+					t.Errorf("early: %q", got)
+				}
+				expect(t, "late", late.heard(), "gap:numbers:0", "3")
+				lose(broker, b, 1, wardChannel)
+				publish(t, a, ward, "4", "5")
+				expect(t, "early", early.heard(), "gap:numbers:1", "5")
+				expect(t, "late", late.heard(), "gap:numbers:1", "5")
+			})
+		})
+	}
+}
+
 // Publishing to one address on and off, in epochs and out of them, never makes a gap by itself.
 func TestEpochsMakeNoGaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

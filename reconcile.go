@@ -234,6 +234,7 @@ func (l *link) enter(in *interest, tick uint64) {
 	in.since = tick
 	in.tellLoss()
 	for _, w := range in.waiters {
+		w.sub.joined = tick
 		w.sub.next, in.head = in.head, w.sub
 		w.done <- nil
 	}

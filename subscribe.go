@@ -71,6 +71,7 @@ func (t *interestTable) join(n *Node, a Address, s *subscription) (*waiter, erro
 	n.stats.subscriptions.Add(1)
 	if in.confirmed && !in.renew {
 		in.mu.Lock()
+		s.joined = n.ticks.Add(1)
 		s.next, in.head = in.head, s
 		in.mu.Unlock()
 		return nil, nil //nolint:nilnil // nothing to wait for is not an error

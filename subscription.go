@@ -13,14 +13,15 @@ type subscription struct {
 	in      *interest
 	handler Handler
 	next    *subscription // of the same interest; guarded by interest.mu
+	joined  uint64        // the tick at which it came into force; guarded by interest.mu
 
 	mu       sync.Mutex // guards what follows
 	queue    []Event
 	overflow *Gap          // the last event of queue, if it stands for what did not fit
-	unsure   bool          // how much overflow stands for is not known
 	done     chan struct{} // closed when the run in progress has ended; nil if nobody waits
 	messages int32         // in queue or taken by the run and not handled yet
 	bytes    int32         // their size
+	unsure   bool          // how much overflow stands for is not known
 	running  bool
 	ended    bool
 }
