@@ -104,7 +104,15 @@ const (
 	markCut     = "cut"
 	markHang    = "hang"
 	markDeafen  = "deafen"
+	markMute    = "mute"
+	markLose    = "lose"
+	markDelay   = "delay"
+	markSip     = "sip"
+	markTear    = "tear"
+	markRefuse  = "refuse"
 	markHeal    = "heal"
+	markStop    = "stop"    // of the broker
+	markStart   = "start"   // of the broker
 	markQuiet   = "quiet"   // a linger, from Start to End
 	markStall   = "stall"   // the suite blocks a handler on purpose
 	markRelease = "release" // and lets it go on

@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 
@@ -37,24 +38,36 @@ func (b *brokers) faults(in conformance.Instance, bp backplane.Backplane) confor
 		Cut:    func() { broker.Cut(n.ID()) },
 		Hang:   func() { broker.Hang(n.ID()) },
 		Deafen: func() { broker.Deafen(n.ID()) },
+		Mute:   func() { broker.Mute(n.ID()) },
+		Lose:   func() { broker.Drop(n.ID(), math.MaxInt, nil) },
 		Heal:   func() { broker.Heal(n.ID()) },
 	}
 }
 
-func inMemory() (conformance.Opener, conformance.Option) {
+func (b *brokers) stop(_ context.Context, world string) error {
+	b.of(conformance.Instance{World: world}).Stop()
+	return nil
+}
+
+func (b *brokers) start(_ context.Context, world string) error {
+	b.of(conformance.Instance{World: world}).Start()
+	return nil
+}
+
+func inMemory() (conformance.Opener, []conformance.Option) {
 	all := &brokers{byWorld: map[string]*inmem.Broker{}}
 	open := conformance.Transport(func(in conformance.Instance) transport.Opener { return all.of(in).Opener() }, backplane.Options{})
-	return open, conformance.Inject(all.faults)
+	return open, []conformance.Option{conformance.Inject(all.faults), conformance.Broker(all.stop, all.start), conformance.Strict()}
 }
 
 func TestInMemory(t *testing.T) {
-	open, faults := inMemory()
-	conformance.Test(t, open, faults, conformance.Bubble(), conformance.Strict())
+	open, hooks := inMemory()
+	conformance.Test(t, open, append(hooks, conformance.Bubble())...)
 }
 
 func TestInMemoryOutsideABubble(t *testing.T) {
-	open, faults := inMemory()
-	conformance.Test(t, open, faults, conformance.Short(), conformance.Strict())
+	open, hooks := inMemory()
+	conformance.Test(t, open, append(hooks, conformance.Short())...)
 }
 
 func ExampleRun() {

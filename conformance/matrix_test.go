@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -94,10 +95,28 @@ func opener(m mutant.Mutant) (Opener, Option) {
 			Cut:    func() { b.Cut(n.ID()) },
 			Hang:   func() { b.Hang(n.ID()) },
 			Deafen: func() { b.Deafen(n.ID()) },
+			Mute:   func() { b.Mute(n.ID()) },
+			Lose:   func() { b.Drop(n.ID(), math.MaxInt, nil) },
 			Heal:   func() { b.Heal(n.ID()) },
 		}))
 	}
-	return open, Inject(inject)
+	stop := func(_ context.Context, world string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		brokers[world].Stop()
+		return nil
+	}
+	start := func(_ context.Context, world string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		worlds[world].Restarted()
+		brokers[world].Start()
+		return nil
+	}
+	return open, func(s *settings) {
+		Inject(inject)(s)
+		Broker(stop, start)(s)
+	}
 }
 
 // face runs a property over a mutant, in a bubble, or in a child process where either of them ends it.

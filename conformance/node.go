@@ -19,6 +19,7 @@ type instance struct {
 	name      string
 	namespace string
 	link      *faultnet.Link
+	clock     clock
 
 	mu     sync.Mutex
 	bp     backplane.Backplane // guarded by mu; nil until opened
@@ -29,7 +30,7 @@ type instance struct {
 func (w *world) newInstance(namespace string) *instance {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := &instance{w: w, name: fmt.Sprintf("n%d", len(w.instances)+1), namespace: namespace, link: faultnet.New(nil)}
+	n := &instance{w: w, name: fmt.Sprintf("n%d", len(w.instances)+1), namespace: namespace, link: faultnet.New(w.suite.dial)}
 	n.id = w.rec.openCall(n.name, namespace)
 	w.instances = append(w.instances, n)
 	return n
@@ -47,7 +48,8 @@ func (n *instance) open() {
 func (n *instance) tryOpen(ctx context.Context) error {
 	defer n.w.while("Open of " + n.name)()
 	in := Instance{
-		Namespace: n.namespace, Name: n.name, World: n.w.name, Dial: n.link.Dial, Logger: n.w.logs.logger(n.name),
+		Namespace: n.namespace, Name: n.name, World: n.w.name,
+		Dial: n.link.Dial, Now: n.clock.now, Logger: n.w.logs.logger(n.name),
 		found: &n.w.suite.found,
 	}
 	var bp backplane.Backplane
@@ -261,70 +263,4 @@ func (n *instance) closed() bool {
 	n.w.rec.mu.Lock()
 	defer n.w.rec.mu.Unlock()
 	return n.w.rec.h.Nodes[n.id].Close.Return.happened()
-}
-
-// dials reports whether the instance uses the dialer that it was given.
-func (n *instance) dials() bool { return n.link.Dials() > 0 }
-
-// can reports which faults can be made.
-func (n *instance) can() (cut, hang bool) {
-	if n.dials() {
-		return true, true
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.faults.Cut != nil && n.faults.Heal != nil, n.faults.Hang != nil && n.faults.Heal != nil
-}
-
-// cut breaks the instance's link until heal.
-func (n *instance) cut() {
-	n.w.rec.mark(markCut, n.id, -1)
-	if f := n.fault(); f.Cut != nil && !n.dials() {
-		f.Cut()
-		return
-	}
-	n.link.Cut()
-}
-
-// hang makes the connections of this moment stop without closing; new ones work.
-func (n *instance) hang() {
-	n.w.rec.mark(markHang, n.id, -1)
-	if f := n.fault(); f.Hang != nil && !n.dials() {
-		f.Hang()
-		return
-	}
-	n.link.Hang()
-}
-
-func (n *instance) canDeafen() bool { return n.dials() || n.fault().Deafen != nil }
-
-// deafen stops what arrives at the instance.
-func (n *instance) deafen() {
-	n.w.rec.mark(markDeafen, n.id, -1)
-	if f := n.fault(); f.Deafen != nil && !n.dials() {
-		f.Deafen()
-		return
-	}
-	n.link.Deafen()
-}
-
-// heal ends what the faults did. It does nothing on a healthy link.
-func (n *instance) heal() {
-	n.w.rec.mu.Lock()
-	faulty := n.w.rec.faults[n.id]
-	n.w.rec.mu.Unlock()
-	if !faulty {
-		return
-	}
-	n.link.Heal()
-	if f := n.fault(); f.Heal != nil && !n.dials() {
-		f.Heal()
-	}
-	n.w.rec.mark(markHeal, n.id, -1)
-}
-
-func (n *instance) fault() Faults {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.faults
 }

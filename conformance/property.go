@@ -19,6 +19,8 @@ const (
 	NeedTime
 	// NeedChild marks a property that ends the process when it holds, and so runs in a child process. See [Child].
 	NeedChild
+	// NeedRestart is a way to stop and start the broker: [Broker] is given.
+	NeedRestart
 )
 
 // Property is one promise of the contract and the way to prove it.

@@ -22,7 +22,8 @@ type recorder struct {
 	subs    []subState           // beside h.Subs
 	flows   map[place]*flow      // what was published where
 	seqs    []int                // by instance: its newest publish
-	faults  []bool               // by instance: its link is not healthy
+	faults  []bool               // by instance: what is sent to it may not arrive
+	hurt    []bool               // by instance: there is something to heal
 	running map[int]map[int]bool // by subscription: the runs under way
 }
 
@@ -93,6 +94,7 @@ func (r *recorder) openCall(name, namespace string) int {
 	r.h.Nodes = append(r.h.Nodes, nodeRecord{Name: name, Namespace: namespace, Open: call{Call: r.stamp()}})
 	r.seqs = append(r.seqs, 0)
 	r.faults = append(r.faults, false)
+	r.hurt = append(r.hurt, false)
 	return len(r.h.Nodes) - 1
 }
 
@@ -261,10 +263,21 @@ func (r *recorder) mark(kind string, node, sub int) int {
 	at := r.stamp()
 	r.h.Marks = append(r.h.Marks, markRecord{Kind: kind, Node: node, Sub: sub, Start: at, End: at})
 	switch kind {
-	case markCut, markHang, markDeafen:
-		r.faults[node] = true
+	case markCut, markHang, markDeafen, markMute, markLose, markTear, markRefuse:
+		r.faults[node], r.hurt[node] = true, true
+	case markDelay, markSip: // all arrives
+		r.hurt[node] = true
+	case markStop:
+		for i := range r.faults {
+			r.faults[i] = true
+		}
+	case markStart:
+		for i := range r.faults {
+			r.faults[i] = r.hurt[i]
+		}
+		r.resync(func(int) bool { return true })
 	case markHeal:
-		r.faults[node] = false
+		r.faults[node], r.hurt[node] = false, false
 		r.resync(func(s int) bool { return r.h.Subs[s].Node == node })
 	case markStall:
 		r.subs[sub].stalled = true

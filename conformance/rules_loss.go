@@ -216,7 +216,7 @@ func judgeCounts(v *view) []violation {
 
 // judgeNoFalseAlarm: each gap has a cause that the suite made. A fault of the instance itself explains all of its gaps. A
 // fault of another one explains that its messages, or it as a member, went missing. A handler that the suite blocks
-// explains an overflow.
+// explains an overflow. A slow link explains nothing.
 func judgeNoFalseAlarm(v *view) []violation {
 	var out []violation
 	for i := range v.Runs {
@@ -239,11 +239,17 @@ func (v *view) explained(r *runRecord) bool {
 			continue
 		}
 		switch m.Kind {
-		case markCut, markHang, markDeafen:
+		case markStop:
+			return true
+		case markCut, markHang, markDeafen, markMute, markTear, markRefuse:
 			if m.Node < 0 || m.Node == v.Subs[r.Sub].Node {
 				return true
 			}
 			if r.Gap == backplane.GapNumbers || r.Gap == backplane.GapMember {
+				return true
+			}
+		case markLose: // what it sends arrives; but it may think that others are dead
+			if m.Node == v.Subs[r.Sub].Node || r.Gap == backplane.GapMember {
 				return true
 			}
 		case markStall:

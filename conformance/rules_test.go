@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ import (
 //	a hear junk                      a message that nobody published
 //	a gap link | a gap numbers n1 3  a gap, uncounted or counted
 //	a close [result] / a close-call, a close-ret [result]; the same for an instance
-//	n1 cut, n1 heal, n1 hang, a stall, a release, quiet, over
+//	n1 cut, n1 heal and the like, a stall, a release; quiet, over, stop, start
 type script struct {
 	t     *testing.T
 	r     *recorder
@@ -86,8 +87,8 @@ func (s *script) line(who string, f []string) {
 	switch {
 	case who == "quiet":
 		s.r.markEnd(s.r.mark(markQuiet, -1, -1))
-	case who == "over":
-		s.r.mark(markOver, -1, -1)
+	case who == "over", who == "stop", who == "start":
+		s.r.mark(who, -1, -1)
 	case f[0] == "sub":
 		s.subs[f[1]] = s.r.subscribeCall(s.node(who), s.place(f[2]))
 		s.r.subscribeReturn(s.subs[f[1]], s.result(f, 3))
@@ -98,7 +99,7 @@ func (s *script) line(who string, f []string) {
 		s.call(who, f[1], f[2])
 	case f[0] == "ret":
 		s.r.publishReturn(s.pubs[who+f[1]], s.result(f, 2))
-	case f[0] == "cut", f[0] == "heal", f[0] == "hang":
+	case slices.Contains([]string{markCut, markHang, markDeafen, markMute, markLose, markDelay, markSip, markTear, markRefuse, markHeal}, f[0]):
 		s.r.mark(f[0], s.node(who), -1)
 	case strings.HasPrefix(who, "n"):
 		s.nodeLine(who, f)
@@ -250,6 +251,9 @@ func TestRules(t *testing.T) {
 		{"must – closed in time – pass", start + "n1 call 1 room\n a close\n n1 ret 1", ""},
 		{"must – queued when it was closed – pass", start + "n1 pub 1 room\n a close", ""},
 		{"must – lost before what was heard, then closed – fail", start + "n1 pub 1 room\n n1 pub 2 room\n a hear 2\n a close", "must"},
+		{"must – its messages vanished – fail", start + "n2 lose\n n1 pub 1 room\n n2 heal", "must"},
+		{"must – its link is slow – fail", start + "n2 delay\n n1 pub 1 room", "must"},
+		{"must – the broker was stopped – fail", start + "n1 pub 1 room\n stop\n start", "must"},
 		{"must – closed by the suite at the end – fail", start + "n1 pub 1 room\n over\n n2 close", "must"},
 		{"must – covered by a gap – pass", start + "n2 cut\n n1 pub 1 room\n n2 heal\n a gap link", ""},
 		{"must – a gap before it was published – fail", start + "n2 cut\n n2 heal\n a gap link\n n1 pub 1 room", "must"},
@@ -289,6 +293,16 @@ func TestRules(t *testing.T) {
 		{"noFalseAlarm – another instance died – pass", start + "n1 cut\n n1 heal\n a gap member", ""},
 		{"noFalseAlarm – its own link hung – pass", start + "n2 hang\n a gap link", ""},
 		{"noFalseAlarm – it was cut later – fail", start + "a gap link\n n2 cut", "noFalseAlarm"},
+		{"noFalseAlarm – its own link was mute – pass", start + "n2 mute\n a gap link", ""},
+		{"noFalseAlarm – another link was mute – fail", start + "n1 mute\n a gap link", "noFalseAlarm"},
+		{"noFalseAlarm – its own messages vanished – pass", start + "n2 lose\n n1 pub 1 room\n n2 heal\n a gap numbers n1 1", ""},
+		{"noFalseAlarm – another one's messages vanished – fail", start + "n1 lose\n n1 heal\n a gap numbers", "noFalseAlarm"},
+		{"noFalseAlarm – another one took it for dead – pass", start + "n1 lose\n n1 heal\n a gap member", ""},
+		{"noFalseAlarm – its link is slow – fail", start + "n2 delay\n n2 sip\n a gap link", "noFalseAlarm"},
+		{"noFalseAlarm – its link was torn – pass", start + "n2 tear\n a gap link", ""},
+		{"noFalseAlarm – it was refused – pass", start + "n2 refuse\n a gap link", ""},
+		{"noFalseAlarm – the broker was stopped – pass", start + "stop\n start\n a gap link", ""},
+		{"noFalseAlarm – the broker was stopped later – fail", start + "a gap link\n stop\n start", "noFalseAlarm"},
 		{"noFalseAlarm – overflow of a stalled handler – pass", start + "a stall\n a gap overflow\n a release", ""},
 		{"noFalseAlarm – overflow of a free handler – fail", start + "a gap overflow", "noFalseAlarm"},
 

@@ -93,9 +93,20 @@ func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Resu
 		}()
 		return results
 	}
+	var others sync.WaitGroup
 	for i, p := range properties {
-		go func() { results[i] <- s.strictly(s.prove(ctx, p)) }()
+		if p.Needs&NeedRestart == 0 {
+			others.Go(func() { results[i] <- s.strictly(s.prove(ctx, p)) })
+		}
 	}
+	go func() { // these take the broker from all
+		others.Wait()
+		for i, p := range properties {
+			if p.Needs&NeedRestart != 0 {
+				results[i] <- s.strictly(s.prove(ctx, p))
+			}
+		}
+	}()
 	return results
 }
 

@@ -30,8 +30,10 @@ type toy struct {
 	subs    []*toySub
 	closed  bool
 	cut     bool
-	hung    bool
-	changed chan struct{} // closed and replaced when cut, hung or closed change
+	deaf    bool
+	mute    bool
+	losing  bool
+	changed chan struct{} // closed and replaced when one of these changes
 	notice  *time.Timer
 }
 
@@ -40,7 +42,9 @@ type toySub struct {
 	to      backplane.Address
 	h       backplane.Handler
 	queue   []backplane.Event
-	full    bool // a gap for what did not fit is queued
+	lost    map[backplane.NodeID]uint64 // by publisher: what was lost since its last message
+	mark    *time.Timer                 // tells what was lost if no message does
+	full    bool                        // a gap for what did not fit is queued
 	closed  bool
 	running chan struct{} // closed when the run under way ends; nil between runs
 	wake    chan struct{}
@@ -67,16 +71,41 @@ func (b *toyBroker) open(in Instance) *toy {
 
 // faults is for Inject.
 func (n *toy) faults() Faults {
-	return Faults{
-		Cut:  func() { n.fault(func() { n.cut = true }) },
-		Heal: func() { n.fault(n.restored) },
-		Hang: func() {
+	half := func(fail func()) func() {
+		return func() {
 			n.fault(func() {
-				n.hung = true
+				fail()
 				n.notice = time.AfterFunc(toyNotice, func() { n.fault(n.restored) })
 			})
-		},
+		}
 	}
+	return Faults{
+		Cut:    func() { n.fault(func() { n.cut = true }) },
+		Hang:   half(func() { n.deaf, n.mute = true, true }),
+		Deafen: half(func() { n.deaf = true }),
+		Mute:   half(func() { n.mute = true }),
+		Lose:   func() { n.fault(func() { n.losing = true }) },
+		Heal:   func() { n.fault(func() { n.losing = false; n.restored() }) },
+	}
+}
+
+// stop and start are for Broker.
+func (b *toyBroker) stop() {
+	for _, n := range b.all() {
+		n.fault(func() { n.cut = true })
+	}
+}
+
+func (b *toyBroker) start() {
+	for _, n := range b.all() {
+		n.fault(n.restored)
+	}
+}
+
+func (b *toyBroker) all() []*toy {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]*toy{}, b.nodes...)
 }
 
 func (n *toy) fault(f func()) {
@@ -89,10 +118,10 @@ func (n *toy) fault(f func()) {
 
 // restored connects anew: all subscriptions may have missed something.
 func (n *toy) restored() {
-	if !n.cut && !n.hung {
+	if !n.cut && !n.deaf && !n.mute {
 		return
 	}
-	n.cut, n.hung = false, false
+	n.cut, n.deaf, n.mute = false, false, false
 	if n.notice != nil {
 		n.notice.Stop()
 	}
@@ -126,20 +155,24 @@ func (n *toy) publish(ctx context.Context, to backplane.Address, payload []byte)
 		return backplane.ErrClosed
 	case n.cut, ctx.Err() != nil:
 		return backplane.ErrUnavailable
-	case n.hung:
-		n.wait(ctx, func() bool { return !n.hung })
+	case n.mute:
+		n.wait(ctx, func() bool { return !n.mute })
 		return backplane.ErrUncertain
 	}
 	m := &backplane.Message{Address: to, Publisher: n.id, Payload: append([]byte{}, payload...)}
 	for _, other := range n.b.nodes {
-		if other.namespace != n.namespace || other.cut || other.hung {
+		if other.namespace != n.namespace || other.cut || other.deaf {
 			continue
 		}
 		for _, s := range other.subs {
 			if s.to == to {
-				s.push(m)
+				s.hear(m)
 			}
 		}
+	}
+	if n.deaf {
+		n.wait(ctx, func() bool { return !n.deaf })
+		return backplane.ErrUncertain
 	}
 	return nil
 }
@@ -167,7 +200,7 @@ func (n *toy) Subscribe(ctx context.Context, to backplane.Address, h backplane.H
 	}
 	n.b.mu.Lock()
 	defer n.b.mu.Unlock()
-	if ready := n.wait(ctx, func() bool { return !n.cut && !n.hung }); n.closed {
+	if ready := n.wait(ctx, func() bool { return !n.cut && !n.deaf && !n.mute }); n.closed {
 		return nil, toyError("subscribe", to, backplane.ErrClosed)
 	} else if !ready {
 		return nil, toyError("subscribe", to, errors.Join(backplane.ErrUnavailable, ctx.Err()))
@@ -199,6 +232,41 @@ func (n *toy) Close(ctx context.Context) error {
 	}
 	n.wg.Wait()
 	return nil
+}
+
+// hear takes a message, or loses it. The caller holds the mutex.
+func (s *toySub) hear(m *backplane.Message) {
+	if s.n.losing {
+		if s.lost == nil {
+			s.lost = map[backplane.NodeID]uint64{}
+		}
+		s.lost[m.Publisher]++
+		if s.mark == nil {
+			s.mark = time.AfterFunc(toyNotice, func() { s.n.fault(s.tell) })
+		}
+		s.mark.Reset(toyNotice)
+		return
+	}
+	s.missed(m.Publisher)
+	s.push(m)
+}
+
+// tell tells what was lost without a message after it.
+func (s *toySub) tell() {
+	if s.n.losing {
+		s.mark.Reset(toyNotice)
+		return
+	}
+	for publisher := range s.lost {
+		s.missed(publisher)
+	}
+}
+
+func (s *toySub) missed(publisher backplane.NodeID) {
+	if k := s.lost[publisher]; k > 0 {
+		s.push(&backplane.Gap{Address: s.to, Cause: backplane.GapNumbers, Publisher: publisher, Missed: k})
+	}
+	delete(s.lost, publisher)
 }
 
 // push queues an event, or a gap if the queue is full. The caller holds the mutex.
@@ -243,6 +311,9 @@ func (s *toySub) loop() {
 func (s *toySub) Close(ctx context.Context) error {
 	s.n.b.mu.Lock()
 	s.closed = true
+	if s.mark != nil {
+		s.mark.Stop()
+	}
 	s.n.subs = deleteFrom(s.n.subs, s)
 	running := s.running
 	s.n.b.mu.Unlock()
@@ -289,9 +360,22 @@ func toys(breakIt func(backplane.Backplane) backplane.Backplane) (Opener, Option
 		}
 		return n, nil
 	}
-	return open, Inject(func(in Instance, _ backplane.Backplane) Faults {
+	broker := func(do func(*toyBroker)) brokerFunc {
+		return func(_ context.Context, world string) error {
+			mu.Lock()
+			b := brokers[world]
+			mu.Unlock()
+			do(b)
+			return nil
+		}
+	}
+	inject := Inject(func(in Instance, _ backplane.Backplane) Faults {
 		mu.Lock()
 		defer mu.Unlock()
 		return opened[in.World+in.Name].faults()
 	})
+	return open, func(s *settings) {
+		inject(s)
+		Broker(broker((*toyBroker).stop), broker((*toyBroker).start))(s)
+	}
 }

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -28,27 +29,43 @@ func over(url string) conformance.Opener {
 func TestConformanceMiniredis(t *testing.T) {
 	var mu sync.Mutex
 	servers := map[string]*miniredis.Miniredis{}
-	address := func(world string) string {
+	of := func(world string) *miniredis.Miniredis {
 		mu.Lock()
 		defer mu.Unlock()
 		if servers[world] == nil {
 			servers[world] = miniredis.RunT(t)
 		}
-		return servers[world].Addr()
+		return servers[world]
 	}
+	stop := func(_ context.Context, world string) error {
+		of(world).Close()
+		return nil
+	}
+	start := func(_ context.Context, world string) error { return of(world).Restart() }
 	conformance.Test(t, conformance.Transport(func(in conformance.Instance) transport.Opener {
-		return redis.New(redis.Options{URL: "redis://" + address(in.World), Dialer: in.Dial})
-	}, backplane.Options{}), conformance.Strict())
+		return redis.New(redis.Options{URL: "redis://" + of(in.World).Addr(), Dialer: in.Dial})
+	}, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...))
+}
+
+// overTCP names what nobody can exercise over a connection: it loses nothing while it is healthy.
+var overTCP []string
+
+// restarts makes the suite kill a server and start it again, which then has forgotten everything.
+func restarts(server *redisserver.Server) conformance.Option {
+	return conformance.Broker(
+		func(context.Context, string) error { server.Kill(); return nil },
+		func(context.Context, string) error { return server.TryRestart() },
+	)
 }
 
 func TestConformanceRedis(t *testing.T) {
 	server := redisserver.Start(t, redisserver.Options{})
-	conformance.Test(t, over(server.URL()), conformance.Strict())
+	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...))
 }
 
 func TestConformanceRedisTLS(t *testing.T) {
 	server := redisserver.Start(t, redisserver.Options{TLS: true, ClientCert: true})
-	conformance.Test(t, over(server.URL()), conformance.Strict())
+	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...))
 }
 
 // rights are what a user of one namespace needs, as the documentation says.
@@ -58,12 +75,28 @@ const rights = "on >secret resetchannels &%s:* +publish +subscribe +unsubscribe 
 // property, and the user is made when it is first seen.
 func TestConformanceRedisACL(t *testing.T) {
 	server := redisserver.Start(t, redisserver.Options{})
+	var mu sync.Mutex
+	users := map[string][]string{} // by world
 	open := func(in conformance.Instance) transport.Opener {
 		rules := strings.Fields(fmt.Sprintf(rights, in.Namespace))
-		server.Do(append([]string{"ACL", "SETUSER", in.Namespace}, rules...)...)
+		setUser := append([]string{"ACL", "SETUSER", in.Namespace}, rules...)
+		server.Do(setUser...)
+		mu.Lock()
+		defer mu.Unlock()
+		users[in.World] = setUser
 		return redis.New(redis.Options{URL: server.URLAs(in.Namespace, "secret"), Dialer: in.Dial})
 	}
-	conformance.Test(t, conformance.Transport(open, backplane.Options{}), conformance.Strict())
+	start := func(_ context.Context, world string) error { // users are a part of what a server forgets
+		if err := server.TryRestart(); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := server.Try(users[world]...)
+		return err
+	}
+	stop := func(context.Context, string) error { server.Kill(); return nil }
+	conformance.Test(t, conformance.Transport(open, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...))
 }
 
 // A permission on "ward:*" opens the namespace ward and not ward2.

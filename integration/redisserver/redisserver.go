@@ -134,10 +134,15 @@ func (s *Server) Kill() {
 // Restart starts the server again on its port, after killing it if it runs, and returns when it answers.
 func (s *Server) Restart() {
 	s.t.Helper()
-	s.kill()
-	if err := s.launch(); err != nil {
+	if err := s.TryRestart(); err != nil {
 		s.t.Fatalf("redisserver: restart: %v", err)
 	}
+}
+
+// TryRestart is Restart for goroutines that must not end the test.
+func (s *Server) TryRestart() error {
+	s.kill()
+	return s.launch()
 }
 
 // Freeze stops the process with SIGSTOP: its sockets stay open and silent. The end of the test is no reason to thaw it.

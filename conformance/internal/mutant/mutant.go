@@ -52,12 +52,13 @@ type Instance struct{ Namespace, Name string }
 type Opener func(ctx context.Context, in Instance) (*backplane.Node, error)
 
 // Faults make an instance's link fail.
-type Faults struct{ Cut, Hang, Deafen, Heal func() }
+type Faults struct{ Cut, Hang, Deafen, Mute, Lose, Heal func() }
 
 // World is what the instances of one property share.
 type World struct {
 	open    Opener
 	breakIt func(*Node)
+	restart func() // what a restart of the broker does to the world; nil for nothing
 
 	mu    sync.Mutex
 	nodes []*Node // guarded by mu
@@ -94,6 +95,13 @@ func (w *World) Open(ctx context.Context, in Instance) (*Node, error) {
 	defer w.mu.Unlock()
 	w.nodes = append(w.nodes, n)
 	return n, nil
+}
+
+// Restarted tells the world that its broker has been started with an empty memory.
+func (w *World) Restarted() {
+	if w.restart != nil {
+		w.restart()
+	}
 }
 
 // open returns the subscriptions that are open and that match, of all nodes.
