@@ -1,9 +1,6 @@
 package conformance
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
 	"time"
 
 	"github.com/gobackplane/backplane"
@@ -48,8 +45,8 @@ type call struct {
 
 // place is an address in a namespace: two messages meet only if their places are equal.
 type place struct {
-	Namespace string
-	Address   backplane.Address
+	Namespace string            `json:"namespace"`
+	Address   backplane.Address `json:"-"`
 }
 
 // nodeRecord is one instance.
@@ -126,50 +123,4 @@ type markRecord struct {
 	Sub   int    `json:"sub"`  // -1: none
 	Start stamp  `json:"start"`
 	End   stamp  `json:"end"`
-}
-
-// MarshalJSON writes the address for people.
-func (p place) MarshalJSON() ([]byte, error) {
-	b, err := json.Marshal(p.Namespace + " " + p.Address.String())
-	if err != nil {
-		return nil, fmt.Errorf("conformance: a place: %w", err)
-	}
-	return b, nil
-}
-
-// write writes the history as JSON lines, one record each.
-func (h history) write(w io.Writer) error {
-	enc := json.NewEncoder(w)
-	line := func(kind string, id int, record any) error {
-		if err := enc.Encode(map[string]any{kind: id, "record": record}); err != nil {
-			return fmt.Errorf("conformance: writing the history: %w", err)
-		}
-		return nil
-	}
-	for i := range h.Nodes {
-		if err := line("node", i, h.Nodes[i]); err != nil {
-			return err
-		}
-	}
-	for i := range h.Subs {
-		if err := line("sub", i, h.Subs[i]); err != nil {
-			return err
-		}
-	}
-	for i := range h.Pubs {
-		if err := line("pub", i, h.Pubs[i]); err != nil {
-			return err
-		}
-	}
-	for i := range h.Runs {
-		if err := line("run", i, h.Runs[i]); err != nil {
-			return err
-		}
-	}
-	for i := range h.Marks {
-		if err := line("mark", i, h.Marks[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -57,8 +57,14 @@ type Result struct {
 	link    string // where a known failure is written down
 }
 
-// WriteHistory writes all that happened as JSON lines, one record each.
-func (r Result) WriteHistory(w io.Writer) error { return r.history.write(w) }
+// WriteHistory writes all that happened as JSON lines: what came out, then one record each. [ReadHistory] reads it.
+func (r Result) WriteHistory(w io.Writer) error {
+	title := historyTitle{Suite: Version, Property: r.Property.ID, Verdict: r.Verdict.String(), Seed: fmt.Sprintf("%#x", r.Seed)}
+	if f, ok := errors.AsType[*Failure](r.Err); ok {
+		title.Witness = f.Witness
+	}
+	return r.history.write(w, title)
+}
 
 func (r Result) why() string {
 	if r.Err == nil {
@@ -72,6 +78,7 @@ type Failure struct { //nolint:errname // it is what package testing calls a fai
 	Property Property
 	Rule     string   // the rule that was broken: "order", "once", …; "" where the property itself saw it
 	Witness  string   // the clearest sight of it, one sentence
+	More     int      // how often else the same rule was broken
 	Timeline []string // what happened around it, at most 12 lines
 	Detail   string   // what goroutines were doing, where that helps
 	Log      string   // the newest lines that the instances logged
@@ -86,7 +93,7 @@ type Failure struct { //nolint:errname // it is what package testing calls a fai
 func (f *Failure) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "    broke %s: %s\n", f.Property.ID, f.Property.Says)
-	if f.Rule != "" && !slices.Contains(f.Property.about, f.Rule) {
+	if f.Rule != "" && !f.Property.isAbout(f.Rule) {
 		for _, r := range allRules() {
 			if r.name == f.Rule {
 				fmt.Fprintf(&b, "    On the way to it another promise broke (%s): %s.\n", r.home, r.says)
@@ -94,6 +101,9 @@ func (f *Failure) Error() string {
 		}
 	}
 	fmt.Fprintf(&b, "    %s\n", f.Witness)
+	if f.More > 0 {
+		fmt.Fprintf(&b, "    (And %d more of that kind.)\n", f.More)
+	}
 	if len(f.Timeline) > 0 {
 		b.WriteString("\n      " + strings.Join(f.Timeline, "\n      ") + "\n")
 	}
@@ -185,10 +195,13 @@ func (r *Report) counts() string {
 	return strings.Join(all, ", ")
 }
 
+// isAbout reports whether a rule is one that the property is to prove.
+func (p Property) isAbout(rule string) bool { return slices.Contains(p.about, rule) }
+
 // choose returns the violation that tells most: of a rule that the property is about, else of the first rule broken.
 func choose(all []violation, p Property) (best violation, found bool) {
 	for _, v := range all {
-		if slices.Contains(p.about, v.Rule) {
+		if p.isAbout(v.Rule) {
 			return v, true
 		}
 	}

@@ -213,6 +213,12 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	case broken:
 		f.Rule, f.Witness = best.Rule, best.Witness
 		f.Timeline = timeline(newView(h), best)
+		for i := range violations {
+			if violations[i].Rule == best.Rule {
+				f.More++
+			}
+		}
+		f.More-- // without the one that is told
 	default:
 		r.Verdict = Proven
 	}
