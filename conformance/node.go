@@ -113,8 +113,9 @@ func (n *instance) labelled(f func()) { underLabel(n.w.ctx, n.w.name, n.name, f)
 // keep up leaves room for it.
 func (n *instance) publish(to backplane.Address) (pub int) { return n.publishSize(to, headerLen) }
 
-// publishSize does it with a payload of some size, at least headerLen.
+// publishSize does it with a payload of some size, at least headerLen. What is larger than the backplane takes is cut.
 func (n *instance) publishSize(to backplane.Address, size int) (pub int) {
+	size = min(size, n.w.suite.maxPayload)
 	n.pace(to, size)
 	ctx, cancel := n.w.patient()
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -84,8 +85,10 @@ func payloadIntact(w *world) {
 	for i := 0; i < len(noise); i += 8 {
 		binary.LittleEndian.PutUint64(noise[i:], w.rand.Uint64())
 	}
-	for _, size := range []int{9, 1000, 32 << 10, len(noise)} {
-		crew[1].publishRaw(room, noise[:min(size, w.suite.maxPayload)])
+	for _, size := range slices.Compact([]int{9, 1000, 32 << 10, min(len(noise), w.suite.maxPayload)}) {
+		if size <= w.suite.maxPayload {
+			crew[1].publishRaw(room, noise[:size])
+		}
 	}
 }
 

@@ -1,0 +1,19 @@
+package relay_test
+
+import (
+	"testing"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/conformance"
+	"github.com/gobackplane/backplane/examples/transports/relay"
+	"github.com/gobackplane/backplane/transport"
+)
+
+func TestConformance(t *testing.T) {
+	server := start(t)
+	open := func(in conformance.Instance) transport.Opener {
+		return relay.New(relay.Options{Address: server.address, Dial: in.Dial})
+	}
+	conformance.Test(t, conformance.Transport(open, backplane.Options{MaxPayload: relay.MaxPayload}),
+		conformance.MaxPayload(relay.MaxPayload), conformance.Strict())
+}
