@@ -33,7 +33,9 @@ type Connection struct {
 	// The state of the writer and of closing; guarded by out.mu.
 	writing bool    // a writer runs
 	closed  *Reason // nothing enters the outbox any more; not nil once it was decided to close
-	shut    bool    // Conn.Close has returned
+	// The writer goes on although closed is set, and starts finish when nothing waits; who ends this does instead.
+	flushing bool
+	shut     bool // Conn.Close has returned
 }
 
 // ID returns the id under which the connection is reached from every instance by [ToConnections]. It is opaque, unique,
@@ -144,11 +146,33 @@ func (c *Connection) Send(payload []byte) error {
 //
 // A server calls it when the client has gone, and to throw a client out.
 func (c *Connection) Disconnect(reason Reason) {
+	c.disconnect(reason)
+}
+
+// disconnect is Disconnect, and reports whether this call ended the connection, or its flushing.
+func (c *Connection) disconnect(reason Reason) (first bool) {
 	c.out.mu.Lock()
-	first := c.closeLocked(reason)
+	first = c.closeLocked(reason)
 	c.out.mu.Unlock()
 	c.detach()
 	if first {
+		go c.finish()
+	}
+	return first
+}
+
+// retire is Disconnect, but what waits in the outbox is written first, unless Disconnect or a failed write comes before.
+func (c *Connection) retire(reason Reason) {
+	c.out.mu.Lock()
+	idle := false
+	if c.closed == nil {
+		c.closed = &reason
+		c.flushing = c.writing
+		idle = !c.writing // then nothing waits
+	}
+	c.out.mu.Unlock()
+	c.detach()
+	if idle {
 		go c.finish()
 	}
 }
@@ -170,11 +194,16 @@ func (c *Connection) Reason() (reason Reason, ok bool) {
 // maxReasonText is what a WebSocket close frame has room for beside its code.
 const maxReasonText = 123
 
-// closeLocked decides that the connection closes, and reports whether this call did. The caller holds out.mu and starts
+// closeLocked decides that the connection closes, or that it does not flush any more, and reports whether this call did.
+// The first reason stays. The caller holds out.mu and starts
 // finish once it has let go of it.
 func (c *Connection) closeLocked(reason Reason) (first bool) {
 	if c.closed != nil {
-		return false
+		first, c.flushing = c.flushing, false
+		if first {
+			c.out.discard()
+		}
+		return first
 	}
 	reason.Text = strings.ToValidUTF8(reason.Text[:min(len(reason.Text), maxReasonText)], "")
 	c.closed = &reason
@@ -194,14 +223,30 @@ func (c *Connection) finish() {
 	last := !c.writing
 	c.out.mu.Unlock()
 	if last {
-		c.ended()
+		c.end()
 	}
 }
 
-// ended is called once, by the writer or by finish, whichever returns last.
-func (c *Connection) ended() {
+// end is called once, by the writer or by finish, whichever returns last.
+func (c *Connection) end() {
 	close(c.done)
 	c.hub.running.Done()
+}
+
+// ended reports whether Done is closed.
+func (c *Connection) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// over reports whether it was decided to close.
+func (c *Connection) over() bool {
+	_, over := c.Reason()
+	return over
 }
 
 // detach takes the connection out of everything (H4): after it no join can add it again.

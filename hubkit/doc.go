@@ -30,6 +30,8 @@
 //     [Policy]; what a policy drops is counted and told to that connection before its next message.
 //   - H7, gaps: a gap of the backplane reaches [Options.OnGap] once for one cause, and every local connection it
 //     concerns once; see [Gap].
+//   - H8, drain: [Hub.Drain] makes no new connection, sends the present ones elsewhere at a pace, writes what waits for them,
+//     and reports for each connection what could not be written.
 //
 // When [Connection.Join] or [Hub.Connect] has returned nil, every send that starts afterwards, on any instance, is
 // delivered or covered by a gap.

@@ -14,6 +14,8 @@ var (
 	ErrNotFound      = errors.New("no such connection") // the connection's home says so
 	ErrInvalidTarget = errors.New("invalid target")     // an id that no hub has made, or too long a list
 
+	// ErrDraining: [Hub.Drain] has begun; the client has to connect to another instance.
+	ErrDraining = errors.New("this instance drains")
 	// ErrLocalOnly: the backplane is down, and the send reached the connections of this instance only; see
 	// [Options.LocalWhenDown]. To send again would reach these twice.
 	ErrLocalOnly = errors.New("delivered on this instance only")
@@ -21,7 +23,7 @@ var (
 
 // Error is the type of every error that this package's functions return. It never holds a payload.
 type Error struct {
-	Op  string // "new", "connect", "join", "leave", "send", "close"
+	Op  string // "new", "connect", "join", "leave", "send", "drain", "close"
 	Hub string // the hub's name
 	Err error  // the cause; errors.Is and errors.As look through it
 }

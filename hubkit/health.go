@@ -13,7 +13,7 @@ import (
 // [Hub.HealthHandler] serves.
 type Health struct {
 	Hub   string `json:"hub"`
-	State string `json:"state"` // "running" or "closed"
+	State string `json:"state"` // "running", "draining" or "closed"
 
 	Backplane BackplaneHealth `json:"backplane"`
 
@@ -22,6 +22,8 @@ type Health struct {
 	Users         int          `json:"users"`         // connected here
 	Subscriptions int          `json:"subscriptions"` // the hub's, on the backplane
 	Outboxes      OutboxHealth `json:"outboxes"`
+
+	Drain *DrainProgress `json:"drain,omitempty"` // nil until Drain
 
 	Gaps    uint64 `json:"gaps"`    // causes of gaps told, since the hub was made
 	Dropped uint64 `json:"dropped"` // messages that outboxes dropped by their policy
@@ -74,25 +76,34 @@ type statsReporter interface {
 // second is fine. It may be called after Close.
 func (h *Hub) Health() Health {
 	s := h.Stats()
-	return Health{
+	health := Health{
 		Hub: h.name, State: h.state(), Backplane: h.backplaneHealth(),
 		Connections: s.Connections, Groups: s.Groups, Users: s.Users, Subscriptions: s.Subscriptions,
 		Outboxes: h.outboxes(),
 		Gaps:     s.Gaps, Dropped: s.Dropped, Slow: s.SlowDisconnects,
 	}
+	if p, ok := h.DrainProgress(); ok {
+		health.Drain = &p
+	}
+	return health
 }
 
 // The states of a hub.
 const (
-	stateRunning = "running"
-	stateClosed  = "closed"
+	stateRunning  = "running"
+	stateDraining = "draining"
+	stateClosed   = "closed"
 )
 
 func (h *Hub) state() string {
-	if h.closing.Err() != nil {
+	switch {
+	case h.closing.Err() != nil:
 		return stateClosed
+	case h.Draining():
+		return stateDraining
+	default:
+		return stateRunning
 	}
-	return stateRunning
 }
 
 // backplaneState returns 0 if the backplane cannot say.
@@ -156,10 +167,13 @@ type ReadyOptions struct {
 	NotReadyWhenDown bool
 	// NotReadyWhenDegraded is the same for one that is degraded or down. A member that is late makes all others degraded.
 	NotReadyWhenDegraded bool
+	// ReadyWhileDraining leaves an instance ready that [Hub.Drain] empties, although Connect refuses new clients: for
+	// a balancer that cuts the present ones off when an instance is not ready.
+	ReadyWhileDraining bool
 }
 
 // ReadyHandler answers 200 while this instance should get new clients, and else 503 with the reason as text: for a
-// readiness probe or a load balancer's check. A hub that was closed is not ready. The backplane's state counts only as
+// readiness probe or a load balancer's check. A hub that drains or was closed is not ready. The backplane's state counts only as
 // far as the options say; one that cannot tell its state counts as up.
 func (h *Hub) ReadyHandler(o ReadyOptions) http.Handler {
 	return probe(func() string { return h.notReady(o) })
@@ -167,7 +181,7 @@ func (h *Hub) ReadyHandler(o ReadyOptions) http.Handler {
 
 // notReady returns why the instance is not ready, "" if it is.
 func (h *Hub) notReady(o ReadyOptions) string {
-	if state := h.state(); state != stateRunning {
+	if state := h.state(); state == stateClosed || state == stateDraining && !o.ReadyWhileDraining {
 		return "the hub is " + state
 	}
 	if !o.NotReadyWhenDown && !o.NotReadyWhenDegraded {

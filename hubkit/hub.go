@@ -45,13 +45,14 @@ type Hub struct {
 	batches    batches
 	deadlines  deadlines
 	stats      counters
+	drain      drainState
 
 	// Life and death.
 	ctx       context.Context //nolint:containedctx // ends with the last goroutine, or when Close gives up waiting
 	stop      context.CancelFunc
 	closing   context.Context //nolint:containedctx // ends when Close begins
 	close     context.CancelFunc
-	gate      sync.RWMutex   // held for writing by Close while it begins
+	gate      sync.RWMutex   // held for writing by Close and Drain while they begin
 	running   sync.WaitGroup // connections and goroutines; added to only behind the gate
 	calls     sync.WaitGroup // Connects and Joins under way; added to only behind the gate
 	closeOnce sync.Once
@@ -118,7 +119,7 @@ func (h *Hub) Name() string { return h.name }
 // to all or to the user is delivered. It waits for the broker until the context ends, where this instance's first
 // connection or the user's first connection here has to subscribe. The context limits this call, not the connection. On
 // error nothing is left behind, and neither Write nor Close of conn has been or will be called; closing it is the caller's.
-// The causes are ErrInvalidOption, ErrInvalidAddress for the user, ErrClosed, and those of [backplane.Backplane.Subscribe].
+// The causes are ErrInvalidOption, ErrInvalidAddress for the user, ErrClosed, [ErrDraining], and those of [backplane.Backplane.Subscribe].
 //
 // The server calls [Connection.Disconnect] when the client has gone.
 func (h *Hub) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connection, error) {
@@ -146,6 +147,9 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 		return nil, err
 	}
 	defer h.leave()
+	if h.Draining() {
+		return nil, ErrDraining
+	}
 	for _, t := range []*topic{h.inbox, h.all} {
 		if err := t.ensure(ctx); err != nil {
 			return nil, err
@@ -164,21 +168,24 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 		since: time.Now().UnixNano(), done: make(chan struct{}), out: outbox{limits: limits},
 	}
 	c.run = c.write
-	if !h.register(c, user) {
+	if err := h.register(c, user); err != nil {
 		if user != nil {
 			h.users.unpin(h.ctx, user)
 		}
-		return nil, backplane.ErrClosed
+		return nil, err
 	}
 	return c, nil
 }
 
-// register makes a connection one of the hub's, unless the hub closes.
-func (h *Hub) register(c *Connection, user *topic) bool {
+// register makes a connection one of the hub's, unless the hub closes or drains.
+func (h *Hub) register(c *Connection, user *topic) error {
 	h.gate.RLock()
 	defer h.gate.RUnlock()
-	if h.closing.Err() != nil {
-		return false
+	switch {
+	case h.closing.Err() != nil:
+		return backplane.ErrClosed
+	case h.drain.begun:
+		return ErrDraining
 	}
 	h.running.Add(1)
 	h.stats.connections.Add(1)
@@ -188,7 +195,7 @@ func (h *Hub) register(c *Connection, user *topic) bool {
 	if user != nil {
 		c.asUser = user.add(c)
 	}
-	return true
+	return nil
 }
 
 // Connection returns the open connection of this instance with an id.

@@ -52,6 +52,9 @@ type outbox struct {
 	first uint64            // the position of the oldest message: how many left the ring before it
 	keys  map[string]uint64 // KeepLatest: the positions of waiting messages with a key
 	seen  *window           // nil until the first send that travels in several copies
+
+	inFlight remains // what is being written
+	lost     remains // what was discarded
 }
 
 // The bounds of one call of Conn.Write.
@@ -185,6 +188,8 @@ func (o *outbox) take(batch []Delivery) []Delivery {
 		bytes += size
 		s := o.pop()
 		batch = append(batch, delivery(s.msg.payload, s.mark))
+		o.inFlight.messages++
+		o.inFlight.bytes += size
 	}
 	if o.n == 0 && o.tail != (mark{}) && len(batch) < cap(batch) {
 		batch = append(batch, delivery(nil, o.tail))
@@ -208,7 +213,11 @@ func (o *outbox) rest() {
 	}
 }
 
-// discard gives everything back. Called with mu held, when the connection has closed.
+// remains is a number of messages and their payloads.
+type remains struct{ messages, bytes int }
+
+// discard gives everything back, and counts it. Called with mu held, when the connection has closed.
 func (o *outbox) discard() {
+	o.lost = remains{o.n + o.inFlight.messages, o.bytes + o.inFlight.bytes}
 	o.slots, o.head, o.n, o.bytes, o.tail, o.keys, o.seen = nil, 0, 0, 0, mark{}, nil, nil
 }

@@ -85,13 +85,18 @@ func (c *Connection) wakeLocked() (start bool) {
 func (c *Connection) write() {
 	for {
 		c.out.mu.Lock()
-		if c.closed != nil || !c.out.waits() {
+		c.out.inFlight = remains{}
+		if c.closed != nil && !c.flushing || !c.out.waits() {
 			c.writing = false
 			c.out.rest()
-			last := c.shut
+			flushed, last := c.flushing, c.shut
+			c.flushing = false
 			c.out.mu.Unlock()
-			if last {
-				c.ended()
+			switch {
+			case flushed:
+				go c.finish()
+			case last:
+				c.end()
 			}
 			return
 		}

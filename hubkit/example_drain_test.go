@@ -1,0 +1,72 @@
+package hubkit_test //nolint:testableexamples // it serves until a signal comes
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/hubkit"
+	"github.com/gobackplane/backplane/redis"
+)
+
+// A hub server that is stopped without hurting its clients: it refuses new ones, sends the present ones elsewhere over ten
+// seconds, and then stops serving. The whole fits into the 30 seconds that Kubernetes gives.
+func ExampleHub_Drain() {
+	ctx := context.Background()
+	node, err := backplane.Open(ctx, redis.URL("redis://broker:6379"), backplane.Options{Namespace: "ward"})
+	check(err)
+	hub, err := hubkit.New(node, hubkit.Options{Name: "ward"})
+	check(err)
+
+	mux := http.NewServeMux()
+	mux.Handle("/healthz/live", hubkit.LiveHandler())
+	mux.Handle("/healthz/ready", hub.ReadyHandler(hubkit.ReadyOptions{}))
+	mux.Handle("/healthz", hub.HealthHandler())
+	mux.HandleFunc("/socket", func(w http.ResponseWriter, r *http.Request) {
+		if hub.Draining() {
+			http.Error(w, "connect elsewhere", http.StatusServiceUnavailable) // the balancer tries the next instance
+			return
+		}
+		conn := accept(w, r) // the package's recipes show it for WebSockets and server-sent events
+		c, err := hub.Connect(r.Context(), conn, hubkit.ConnectOptions{User: r.PathValue("user")})
+		if err != nil { // ErrDraining too, where the drain has begun just now
+			_ = conn.Close(hubkit.Reason{Code: hubkit.ReasonGoingAway})
+			return
+		}
+		<-c.Done()
+	})
+	server := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+			log.Fatal(err)
+		}
+	}()
+
+	stop, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer cancel()
+	<-stop.Done()
+
+	draining, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	report, err := hub.Drain(draining, hubkit.DrainOptions{Over: 10 * time.Second})
+	if err != nil {
+		log.Print(err)
+	}
+	for _, r := range report.Remained {
+		log.Printf("connection %s: %d messages were not written", r.Connection.ID(), r.Messages)
+	}
+
+	closing, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	check(hub.Close(closing))
+	check(server.Shutdown(closing)) // the handlers of hijacked sockets have ended with the drain
+	check(node.Close(closing))
+}
+
+func accept(http.ResponseWriter, *http.Request) hubkit.Conn { return printer{} }
