@@ -188,7 +188,7 @@ func (r *Report) Summary() string {
 func (r *Report) counts() string {
 	var all []string
 	for _, v := range []Verdict{Failed, Proven, NotClaimed, NotExercised, KnownFailing, Provisional, Skipped} {
-		if n := r.Count(v); n > 0 || v == Proven || v == NotExercised || v == KnownFailing {
+		if n := r.Count(v); n > 0 || v == Proven || v == NotClaimed || v == KnownFailing || v == NotExercised {
 			all = append(all, fmt.Sprintf("%d %v", n, v))
 		}
 	}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"io"
+	"os"
+
+	"github.com/gobackplane/backplane/conformance"
+)
+
+// progress tells of results while the run goes on: one line that changes on a terminal, one for each result with -v,
+// nothing elsewhere.
+type progress struct {
+	to       io.Writer
+	verbose  bool
+	terminal bool
+
+	of, judged, failed int
+}
+
+func newProgress(to io.Writer, verbose bool, of int) *progress {
+	p := &progress{to: to, verbose: verbose, of: of}
+	if f, ok := to.(*os.File); ok {
+		info, err := f.Stat()
+		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return p
+}
+
+const clearLine = "\r\x1b[K"
+
+// tell tells of one result; the suite calls it one at a time.
+func (p *progress) tell(r conformance.Result) {
+	p.judged++
+	if r.Verdict == conformance.Failed {
+		p.failed++
+	}
+	switch {
+	case p.verbose:
+		say(p.to, "%3d/%d  %-13v  %s (%.2f s)\n", p.judged, p.of, r.Verdict, r.Property.ID, r.Took.Seconds())
+	case p.terminal:
+		say(p.to, "%s%d of %d judged, %d failed: %s", clearLine, p.judged, p.of, p.failed, r.Property.ID)
+		if p.judged == p.of {
+			say(p.to, "%s", clearLine)
+		}
+	}
+}
+
+// done ends the line that changes.
+func (p *progress) done() {
+	if p.terminal && !p.verbose && p.judged != p.of {
+		say(p.to, "\n")
+	}
+}

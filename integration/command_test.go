@@ -1,0 +1,45 @@
+package integration_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gobackplane/backplane/integration/redisserver"
+)
+
+// The command proves a real server by URL, through connections that the suite can cut, and shows no password.
+func TestCommandConform(t *testing.T) {
+	server := redisserver.Start(t, redisserver.Options{Password: "secret"})
+	program := filepath.Join(t.TempDir(), "backplane")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/gobackplane/backplane/cmd/backplane").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	conform := func(url string, args ...string) (int, string) {
+		cmd := exec.CommandContext(t.Context(), program, append([]string{"conform", "-v", "-short"}, args...)...)
+		cmd.Env = append(os.Environ(), "BACKPLANE_URL="+url)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		err := cmd.Run()
+		if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+			t.Fatalf("%v: %v", exit, err)
+		}
+		return cmd.ProcessState.ExitCode(), out.String()
+	}
+	url := server.URLAs("default", "secret")
+	status, out := conform(url, "-run", "^(deliver/once|link/used|link/loss-is-loud|handler/panic)$")
+	if status != 0 || !strings.Contains(out, ": 4 proven") {
+		t.Errorf("status %d\n%s", status, out)
+	}
+	denied, said := conform(strings.Replace(url, "secret", "sesame", 1))
+	if denied != 2 || !strings.Contains(said, "no backplane to put to the test") {
+		t.Errorf("with a wrong password: status %d\n%s", denied, said)
+	}
+	if strings.Contains(out+said, "secret") || strings.Contains(out+said, "sesame") {
+		t.Errorf("a password is shown:\n%s\n%s", out, said)
+	}
+}
