@@ -28,7 +28,7 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 		return undone, err
 	}
 	if t.options.Namespace != "" {
-		say(stderr, "backplane: the namespace in the URL is not used; the suite draws its own, which begin with ct-\n")
+		sayf(stderr, "backplane: the namespace in the URL is not used; the suite draws its own, which begin with ct-\n")
 	}
 	files, err := r.openFiles()
 	if err != nil {
@@ -50,7 +50,7 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 			r.explain(stdout, result)
 		}
 	}
-	say(stdout, "%s\nseed %#x\n", report.Summary(), report.Head.Seed)
+	sayf(stdout, "%s\nseed %#x\n", report.Summary(), report.Head.Seed)
 	if err := files.write(report); err != nil {
 		return undone, err
 	}
@@ -113,16 +113,16 @@ func (r *request) count() (n int) {
 
 // explain tells a failure, and how to see it again. The URL is not repeated: it may hold a password.
 func (r *request) explain(stdout io.Writer, result conformance.Result) {
-	say(stdout, "FAILED %s\n%v\n\n    Repeat: backplane conform -seed %#x -run '%s' URL\n",
+	sayf(stdout, "FAILED %s\n%v\n\n    Repeat: backplane conform -seed %#x -run '%s' URL\n",
 		result.Property.ID, result.Err, result.Seed, exactly(result.Property.ID))
 	if r.artifacts != "" {
 		path := filepath.Join(r.artifacts, conformance.Anchor(result.Property.ID)+".jsonl")
 		if err := writeHistory(path, result); err != nil {
 			path = err.Error()
 		}
-		say(stdout, "    History: %s\n", path)
+		sayf(stdout, "    History: %s\n", path)
 	}
-	say(stdout, "\n")
+	sayf(stdout, "\n")
 }
 
 func writeHistory(path string, result conformance.Result) error {

@@ -51,7 +51,7 @@ func parse(args []string, stdout io.Writer) (*request, error) {
 	for {
 		if err := flags.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
-				say(stdout, "%s\nFlags of conform:\n", usage)
+				sayf(stdout, "%s\nFlags of conform:\n", usage)
 				flags.SetOutput(stdout)
 				flags.PrintDefaults()
 			}

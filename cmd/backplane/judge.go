@@ -26,16 +26,16 @@ func judge(args []string, stdin io.Reader, stdout io.Writer) (status int, err er
 			return undone, err
 		}
 		failures := h.Judge()
-		say(stdout, "%s: a history of %s, suite %s, seed %s, which was %s then; %d rules are broken\n",
+		sayf(stdout, "%s: a history of %s, suite %s, seed %s, which was %s then; %d rules are broken\n",
 			name, h.Property, h.Suite, h.Seed, h.Verdict, len(failures))
 		if len(failures) == 0 && h.Witness != "" {
-			say(stdout, "    What was seen then shows in no rule: %s\n", h.Witness)
+			sayf(stdout, "    What was seen then shows in no rule: %s\n", h.Witness)
 		}
 		for _, f := range failures {
-			say(stdout, "\n%v\n", f)
+			sayf(stdout, "\n%v\n", f)
 			status = broken
 		}
-		say(stdout, "\n")
+		sayf(stdout, "\n")
 	}
 	return status, nil
 }

@@ -58,9 +58,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case "judge":
 		status, err = judge(args, stdin, stdout)
 	case "help", "-h", "-help", "--help":
-		say(stdout, "%s", usage)
+		sayf(stdout, "%s", usage)
 	case "":
-		say(stderr, "%s", usage)
+		sayf(stderr, "%s", usage)
 		return undone
 	default:
 		err = fmt.Errorf("there is no command %q; there are conform and judge", command)
@@ -69,11 +69,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, flag.ErrHelp):
 		return held
 	case err != nil:
-		say(stderr, "backplane: %s\n", strings.TrimPrefix(err.Error(), "backplane: "))
+		sayf(stderr, "backplane: %s\n", strings.TrimPrefix(err.Error(), "backplane: "))
 		return undone
 	}
 	return status
 }
 
-// say prints. That nobody reads it can be told to nobody.
-func say(to io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(to, format, args...) }
+// sayf prints. That nobody reads it can be told to nobody.
+func sayf(to io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(to, format, args...) }

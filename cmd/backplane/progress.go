@@ -36,11 +36,11 @@ func (p *progress) tell(r conformance.Result) {
 	}
 	switch {
 	case p.verbose:
-		say(p.to, "%3d/%d  %-13v  %s (%.2f s)\n", p.judged, p.of, r.Verdict, r.Property.ID, r.Took.Seconds())
+		sayf(p.to, "%3d/%d  %-13v  %s (%.2f s)\n", p.judged, p.of, r.Verdict, r.Property.ID, r.Took.Seconds())
 	case p.terminal:
-		say(p.to, "%s%d of %d judged, %d failed: %s", clearLine, p.judged, p.of, p.failed, r.Property.ID)
+		sayf(p.to, "%s%d of %d judged, %d failed: %s", clearLine, p.judged, p.of, p.failed, r.Property.ID)
 		if p.judged == p.of {
-			say(p.to, "%s", clearLine)
+			sayf(p.to, "%s", clearLine)
 		}
 	}
 }
@@ -48,6 +48,6 @@ func (p *progress) tell(r conformance.Result) {
 // done ends the line that changes.
 func (p *progress) done() {
 	if p.terminal && !p.verbose && p.judged != p.of {
-		say(p.to, "\n")
+		sayf(p.to, "\n")
 	}
 }
