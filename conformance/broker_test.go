@@ -85,23 +85,12 @@ func TestRestartsRunAlone(t *testing.T) {
 }
 
 func TestStrictButFor(t *testing.T) {
-	s := newSuite(nil, []Option{Strict("link/used"), Strict("no/such"), Known("none/such", "https://example.org")})
+	s := newSuite(nil, []Option{Strict("link/used"), Strict("link/no-repeat")})
 	for id, want := range map[string]Verdict{"link/used": NotExercised, "link/half-open": Failed} {
 		if r := s.strictly(Result{Property: Property{ID: id}, Verdict: NotExercised}); r.Verdict != want {
 			t.Errorf("%s: %v, want %v", id, r.Verdict, want)
 		}
 	}
-	if ids := s.unknown(); len(ids) != 2 || ids[0] != "no/such" || ids[1] != "none/such" {
-		t.Errorf("unknown: %v", ids)
-	}
-	open, hooks := toys(nil)
-	synctest.Test(t, func(t *testing.T) {
-		report := Check(t.Context(), open, hooks, Bubble(), Short(), Strict("no/such"),
-			Only(func(p Property) bool { return p.ID == "deliver/self" }))
-		if err := report.Err(); report.Count(Failed) != 1 || err == nil || !strings.Contains(err.Error(), "no/such") {
-			t.Errorf("%s: %v", report.Summary(), err)
-		}
-	})
 }
 
 func TestNoFaultIsNotGreen(t *testing.T) {

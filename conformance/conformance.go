@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -54,6 +53,7 @@ func Transport(open func(Instance) transport.Opener, o backplane.Options) Opener
 	return func(ctx context.Context, in Instance) (backplane.Backplane, error) {
 		o := o
 		o.Namespace, o.Label, o.Logger = in.Namespace, in.Name, in.Logger
+		in.found.takes(o.MaxPayload)
 		n, err := backplane.Open(ctx, in.found.under(open(in)), o)
 		if err != nil {
 			return nil, err // not n: a nil *Node in an interface is not nil
@@ -76,6 +76,7 @@ type settings struct {
 	maxPayload int
 	known      map[string]string // property id → link
 	since      version
+	sinceErr   error // what was wrong with Since
 	subject    string
 	broker     string
 	only       func(Property) bool
@@ -114,7 +115,8 @@ func Strict(except ...string) Option {
 // Seed makes the run repeat what another one drew. Default: the environment's CONFORMANCE_SEED, else at random.
 func Seed(seed uint64) Option { return func(s *settings) { s.seed = seed } }
 
-// MaxPayload tells the backplane's largest payload in bytes. Default 1,040,384.
+// MaxPayload tells the backplane's largest payload in bytes, at least 2,048. Default 1,040,384, and with [Transport] what
+// its options say.
 func MaxPayload(bytes int) Option { return func(s *settings) { s.maxPayload = bytes } }
 
 // Known marks a property as failing, with a link to where that is written down. It is run all the same and must fail:
@@ -145,34 +147,26 @@ func Broker(stop, start func(ctx context.Context, world string) error) Option {
 	return func(s *settings) { s.restart.stop, s.restart.start = stop, start }
 }
 
-// Run proves one property. An unknown id is a [Failed] result.
+// Run proves one property. An unknown id, like options that do not fit, is a [Failed] result.
 func Run(ctx context.Context, id string, open Opener, opts ...Option) Result {
+	s := newSuite(open, opts)
 	p, err := find(id)
 	if err != nil {
-		return unknown(id)
+		return refused([]refusal{{id, fmt.Errorf("conformance: %q: %w", id, err)}})[0]
 	}
-	return newSuite(open, opts).prove(ctx, p)
-}
-
-func unknown(id string) Result {
-	return Result{Property: Property{ID: id}, Verdict: Failed, Err: fmt.Errorf("conformance: %q: %w", id, errNoProperty)}
-}
-
-// unknown returns the ids that options name and no property has: a mark for a property that was renamed must not rest.
-func (s *suite) unknown() []string {
-	var ids []string
-	for _, id := range slices.Concat(s.except, slices.Sorted(maps.Keys(s.known))) {
-		if _, err := find(id); err != nil {
-			ids = append(ids, id)
-		}
+	if bad := s.refusals(); len(bad) > 0 {
+		return refused(bad)[0]
 	}
-	return ids
+	return s.prove(ctx, p)
 }
 
 // Check does what [Test] does, outside go test: it returns when all properties are judged. When ctx ends, what has not
-// been judged is not exercised.
+// been judged is not exercised. Where options do not fit, the report has a failed result for each and nothing else.
 func Check(ctx context.Context, open Opener, opts ...Option) *Report {
 	s := newSuite(open, opts)
+	if bad := s.refusals(); len(bad) > 0 {
+		return &Report{Head: s.head(), Results: refused(bad)}
+	}
 	return s.check(ctx, s.chosen(Properties()))
 }
 
@@ -181,9 +175,6 @@ func (s *suite) check(ctx context.Context, properties []Property) *Report {
 	report := &Report{Results: make([]Result, len(properties))}
 	for i, result := range s.proveAll(ctx, properties) {
 		report.Results[i] = <-result
-	}
-	for _, id := range s.unknown() {
-		report.Results = append(report.Results, unknown(id))
 	}
 	report.Head = s.head()
 	return report
@@ -205,8 +196,11 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 		opts = append([]Option{Short()}, opts...)
 	}
 	s := newSuite(open, opts)
-	for _, id := range s.unknown() {
-		t.Error(unknown(id).Err)
+	for _, bad := range s.refusals() {
+		t.Error(bad.err)
+	}
+	if t.Failed() {
+		t.FailNow()
 	}
 	if s.child == nil {
 		s.child = s.itself(t)

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"runtime"
@@ -44,7 +45,7 @@ func (s *suite) head() Head {
 		{s.strict, "strict"},
 		{true, fmt.Sprintf("patience %v", s.patience)},
 		{true, fmt.Sprintf("linger %v", s.linger)},
-		{true, fmt.Sprintf("payloads up to %d bytes", s.maxPayload)},
+		{true, fmt.Sprintf("payloads up to %d bytes", s.largest())},
 	} {
 		if setting.on {
 			h.Settings = append(h.Settings, setting.text)
@@ -59,6 +60,7 @@ type abilities struct {
 	mu        sync.Mutex
 	found     map[string]bool // guarded by mu
 	transport bool            // guarded by mu; the instances are our engine over a transport, opened by [Transport]
+	largest   int             // guarded by mu; the MaxPayload of the engine's options, 0 for its default
 }
 
 // look notes the abilities of an opened backplane.
@@ -86,6 +88,23 @@ func (a *abilities) under(open transport.Opener) transport.Opener {
 		a.transport = true
 		return t, nil
 	}
+}
+
+// takes notes the largest payload that the engine was told to take.
+func (a *abilities) takes(bytes int) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.largest = bytes
+}
+
+// largest returns the largest payload, as it is known once an instance was opened.
+func (s *suite) largest() int {
+	s.found.mu.Lock()
+	defer s.found.mu.Unlock()
+	return cmp.Or(s.maxPayload, s.found.largest, defaultMaxPayload)
 }
 
 func (a *abilities) add(name string, has bool) {

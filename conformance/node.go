@@ -115,7 +115,7 @@ func (n *instance) publish(to backplane.Address) (pub int) { return n.publishSiz
 
 // publishSize does it with a payload of some size, at least headerLen. What is larger than the backplane takes is cut.
 func (n *instance) publishSize(to backplane.Address, size int) (pub int) {
-	size = min(size, n.w.suite.maxPayload)
+	size = min(size, n.w.suite.largest())
 	n.pace(to, size)
 	ctx, cancel := n.w.patient()
 	defer cancel()

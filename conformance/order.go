@@ -63,7 +63,7 @@ func orderSizes(w *world) {
 		n.subscribe(room)
 	}
 	for range w.count(20) {
-		for _, size := range []int{w.suite.maxPayload, headerLen, 64 << 10, headerLen, headerLen, 4 << 10, headerLen} {
+		for _, size := range []int{w.suite.largest(), headerLen, 64 << 10, headerLen, headerLen, 4 << 10, headerLen} {
 			crew[0].publishSize(room, size)
 		}
 	}

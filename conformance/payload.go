@@ -73,11 +73,11 @@ func payloadIntact(w *world) {
 		crew[0].publishRaw(room, p)
 	}
 	sizes := []int{headerLen, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513, 1023, 1024, 1025}
-	for k := 12; 1<<k < w.suite.maxPayload; k++ {
+	for k := 12; 1<<k < w.suite.largest(); k++ {
 		sizes = append(sizes, 1<<k-1, 1<<k, 1<<k+1)
 	}
 	for _, size := range sizes {
-		if size <= w.suite.maxPayload {
+		if size <= w.suite.largest() {
 			crew[0].publishSize(room, size)
 		}
 	}
@@ -85,8 +85,8 @@ func payloadIntact(w *world) {
 	for i := 0; i < len(noise); i += 8 {
 		binary.LittleEndian.PutUint64(noise[i:], w.rand.Uint64())
 	}
-	for _, size := range slices.Compact([]int{9, 1000, 32 << 10, min(len(noise), w.suite.maxPayload)}) {
-		if size <= w.suite.maxPayload {
+	for _, size := range slices.Compact([]int{9, 1000, 32 << 10, min(len(noise), w.suite.largest())}) {
+		if size <= w.suite.largest() {
 			crew[1].publishRaw(room, noise[:size])
 		}
 	}
@@ -167,7 +167,7 @@ func limitsPayload(w *world) {
 	for _, n := range crew {
 		n.subscribe(room)
 	}
-	largest := w.suite.maxPayload
+	largest := w.suite.largest()
 	for _, size := range []int{largest - 1, largest, headerLen} {
 		crew[0].publishSize(room, size)
 		ctx, cancel := w.patient()

@@ -10,16 +10,16 @@ import (
 // Since pins the version of the suite that the backplane is held to, "v1" or "v1.2": a younger property is run and
 // reported, and if it fails it is [Provisional], which warns and fails nothing. So an update of this module breaks
 // nobody's tests, and says what will be asked next. The default is to be held to all. A text that is no version, and
-// one that this suite has not reached, panic.
+// one that this suite has not reached, is refused before anything is opened.
 func Since(version string) Option {
 	v, err := parseVersion(version)
 	if err == nil && v.after(mustVersion(Version)) {
 		err = errNotYet
 	}
 	if err != nil {
-		panic(fmt.Sprintf("conformance: Since(%q) in suite %s: %v", version, Version, err))
+		err = fmt.Errorf("Since(%q) in suite %s: %w", version, Version, err)
 	}
-	return func(s *settings) { s.since = v }
+	return func(s *settings) { s.since, s.sinceErr = v, err }
 }
 
 var (

@@ -63,9 +63,6 @@ func newSuite(open Opener, opts []Option) *suite {
 			s.linger = shortLinger
 		}
 	}
-	if s.maxPayload == 0 {
-		s.maxPayload = defaultMaxPayload
-	}
 	return s
 }
 

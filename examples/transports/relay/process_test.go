@@ -98,6 +98,10 @@ func (p *process) kill() error {
 	return err
 }
 
+// stop and restart are what the suite does to a broker; the relay forgets everything.
+func (p *process) stop(context.Context, string) error    { return p.kill() }
+func (p *process) restart(context.Context, string) error { return p.launch() }
+
 // freeze stops the process: its connections stay open and carry nothing. thaw lets it go on.
 func (p *process) freeze() error { return p.signal(syscall.SIGSTOP) }
 func (p *process) thaw() error   { return p.signal(syscall.SIGCONT) }

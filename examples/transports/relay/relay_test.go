@@ -10,10 +10,11 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	server := start(t)
+	server := start(t) // a relay in a process of its own
 	open := func(in conformance.Instance) transport.Opener {
 		return relay.New(relay.Options{Address: server.address, Dial: in.Dial})
 	}
 	conformance.Test(t, conformance.Transport(open, backplane.Options{MaxPayload: relay.MaxPayload}),
-		conformance.MaxPayload(relay.MaxPayload), conformance.Strict())
+		conformance.Broker(server.stop, server.restart),
+		conformance.Strict())
 }

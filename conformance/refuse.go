@@ -1,0 +1,68 @@
+package conformance
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// What is wrong with the options is told at once, before any instance is opened: a run that proves something else than
+// what was asked for is worse than none.
+
+// minPayload is the smallest largest payload that the suite can work with.
+const minPayload = 2 << 10
+
+var (
+	errNoLink       = errors.New("has no link: say where the failure is written down")
+	errNoOpener     = errors.New("there is no Opener")
+	errSmallPayload = fmt.Errorf("the suite needs at least %d", minPayload)
+)
+
+// refusal is an option that does not fit, and the property that it names, if it does.
+type refusal struct {
+	id  string
+	err error
+}
+
+// refusals returns all that is wrong with the options.
+func (s *suite) refusals() []refusal {
+	var all []refusal
+	refuse := func(id, format string, args ...any) {
+		all = append(all, refusal{id, fmt.Errorf("conformance: "+format, args...)}) //nolint:err113 // wraps one
+	}
+	if s.open == nil {
+		refuse("", "%w", errNoOpener)
+	}
+	if s.sinceErr != nil {
+		refuse("", "%w", s.sinceErr)
+	}
+	if n := s.maxPayload; n != 0 && n < minPayload {
+		refuse("", "MaxPayload(%d): %w", n, errSmallPayload)
+	}
+	for _, id := range s.except {
+		if _, err := find(id); err != nil {
+			refuse(id, "Strict(%q): %w", id, err)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.known)) {
+		link := s.known[id]
+		if _, err := find(id); err != nil { // it may have been renamed
+			refuse(id, "Known(%q, %q): %w", id, link, err)
+		}
+		if strings.TrimSpace(link) == "" {
+			refuse(id, "Known(%q, %q) %w", id, link, errNoLink)
+		}
+	}
+	return all
+}
+
+// refused are refusals as the results of a run in which nothing else was judged.
+func refused(all []refusal) []Result {
+	results := make([]Result, len(all))
+	for i, r := range all {
+		results[i] = Result{Property: Property{ID: r.id}, Verdict: Failed, Err: r.err}
+	}
+	return results
+}
