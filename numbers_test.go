@@ -131,7 +131,10 @@ func TestCountIsNotForWhoCameLater(t *testing.T) {
 		},
 		"lost in an outage": func(broker *inmem.Broker, to *backplane.Node) func() {
 			broker.Cut(to.ID())
-			return func() { broker.Heal(to.ID()) }
+			return func() {
+				synctest.Wait() // the loss is noticed before the link is back
+				broker.Heal(to.ID())
+			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
