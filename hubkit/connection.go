@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -82,22 +81,56 @@ func (c *Connection) Join(ctx context.Context, group string) error {
 		h.groups.unpin(h.ctx, t)
 		return h.fail("join", err)
 	}
-	c.mu.Lock()
-	detached, member := c.detached, c.groups[group] != nil
-	if !detached && !member {
-		if c.groups == nil {
-			c.groups = make(map[string]*membership)
-		}
-		c.groups[t.addr.Name()] = t.add(c)
-	}
-	c.mu.Unlock()
-	if detached || member {
+	added, open := c.enroll(t)
+	if !added {
 		h.groups.unpin(h.ctx, t)
 	}
-	if detached {
+	if !open {
 		return h.fail("join", ErrDisconnected)
 	}
 	return nil
+}
+
+// enroll makes the connection a member of a group that is subscribed. Where it was added it takes over a pin of the caller's;
+// open is false where it is in nothing any more.
+func (c *Connection) enroll(t *topic) (added, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := t.addr.Name()
+	switch {
+	case c.detached:
+		return false, false
+	case c.groups[name] != nil:
+		return false, true
+	case c.groups == nil:
+		c.groups = make(map[string]*membership)
+	}
+	c.groups[name] = t.add(c)
+	return true, true
+}
+
+// withdraw ends the membership in a group (H3). The caller gives its pin back; nil if there was none.
+func (c *Connection) withdraw(group string) *membership {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.groups[group]
+	if m != nil {
+		delete(c.groups, group)
+		m.topic.remove(m)
+	}
+	return m
+}
+
+// withdrawAll is withdraw for all groups.
+func (c *Connection) withdrawAll() map[string]*membership {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	groups := c.groups
+	c.groups = nil
+	for _, m := range groups {
+		m.topic.remove(m)
+	}
+	return groups
 }
 
 // Leave takes the connection out of a group. When it returns nothing more of that group enters the outbox; what waits
@@ -114,14 +147,7 @@ func (c *Connection) Leave(ctx context.Context, group string) error {
 		return nil
 	}
 	defer h.leave() // Close waits until the subscription has ended
-	c.mu.Lock()
-	m := c.groups[group]
-	if m != nil {
-		delete(c.groups, group)
-		m.topic.remove(m)
-	}
-	c.mu.Unlock()
-	if m != nil {
+	if m := c.withdraw(group); m != nil {
 		h.groups.unpin(ctx, m.topic)
 	}
 	return nil
@@ -191,6 +217,13 @@ func (c *Connection) Reason() (reason Reason, ok bool) {
 	return *c.closed, true
 }
 
+// isOpen reports whether nobody has decided yet to close the connection.
+func (c *Connection) isOpen() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.closed == nil
+}
+
 // maxReasonText is what a WebSocket close frame has room for beside its code.
 const maxReasonText = 123
 
@@ -205,7 +238,7 @@ func (c *Connection) closeLocked(reason Reason) (first bool) {
 		}
 		return first
 	}
-	reason.Text = strings.ToValidUTF8(reason.Text[:min(len(reason.Text), maxReasonText)], "")
+	reason.Text = reason.text()
 	c.closed = &reason
 	c.out.discard()
 	return true

@@ -23,7 +23,10 @@
 //   - H1, one copy: a connection gets one copy of a send, however many of its groups and users were addressed. When it
 //     joins or leaves while the copies travel it gets at most one, and exactly one if it stays in one of them throughout.
 //     A connection in [Target.Except] gets none, on whatever instance.
-//   - H3, leaving: after [Connection.Leave] has returned nothing more of that group enters the outbox. A disconnect
+//   - H2, operations: [Hub.Join], [Hub.Leave], [Hub.LeaveAll] and [Hub.Disconnect] act on connections of any instance. They are
+//     effective when they return, idempotent, and tell apart a connection that is gone, a silent instance, an outage of one's
+//     own, and an answer that did not come in time.
+//   - H3, leaving: after [Connection.Leave] or [Hub.Leave] has returned nothing more of that group enters the outbox. A disconnect
 //     discards what waits in it.
 //   - H4, races: a join that races a disconnect leaves no membership, subscription or goroutine behind.
 //   - H5, isolation: one broken or stuck connection never delays or fails the others. Its outbox overflows by its own

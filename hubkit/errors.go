@@ -8,11 +8,12 @@ import (
 )
 
 // The errors that hubs add to those of package backplane (ErrClosed, ErrInvalidAddress, ErrInvalidOption, ErrTooLarge,
-// ErrUnavailable, ErrDenied, ErrUncertain), reachable by errors.Is.
+// ErrUnavailable, ErrDenied, ErrUncertain, ErrUnsupported, ErrNodeLost, ErrTimeout, ErrBusy), reachable by errors.Is.
 var (
 	ErrDisconnected  = errors.New("connection closed")  // the Connection was closed, by whoever
 	ErrNotFound      = errors.New("no such connection") // the connection's home says so
 	ErrInvalidTarget = errors.New("invalid target")     // an id that no hub has made, or too long a list
+	ErrPartial       = errors.New("partial")            // not every instance was reached, or is known; see PartialError
 
 	// ErrDraining: [Hub.Drain] has begun; the client has to connect to another instance.
 	ErrDraining = errors.New("this instance drains")
@@ -23,7 +24,7 @@ var (
 
 // Error is the type of every error that this package's functions return. It never holds a payload.
 type Error struct {
-	Op  string // "new", "connect", "join", "leave", "send", "drain", "close"
+	Op  string // "new", "connect", "join", "leave", "leave all", "disconnect", "send", "drain", "close"
 	Hub string // the hub's name
 	Err error  // the cause; errors.Is and errors.As look through it
 }

@@ -132,6 +132,13 @@ func (t *topic) ensure(ctx context.Context) error {
 	return err
 }
 
+// subscribed reports whether ensure would not have to wait.
+func (t *topic) subscribed() bool {
+	t.subscribing.Lock()
+	defer t.subscribing.Unlock()
+	return t.sub != nil
+}
+
 // subscribe waits for the broker, until ctx ends or the hub closes.
 func (t *topic) subscribe(ctx context.Context) (backplane.Subscription, error) {
 	h := t.hub

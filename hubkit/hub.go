@@ -27,7 +27,8 @@ type Hub struct {
 	opts    Options
 	log     *slog.Logger
 	bp      backplane.Backplane
-	batcher batchPublisher // nil if bp cannot
+	batcher batchPublisher    // nil if bp cannot
+	cluster backplane.Cluster // nil if bp has none
 	home    backplane.NodeID
 	origin  origin
 
@@ -46,6 +47,11 @@ type Hub struct {
 	deadlines  deadlines
 	stats      counters
 	drain      drainState
+
+	// What is asked of other instances, and by them.
+	issued      issued // operations of this hub
+	orders      orders // those of others, and of this one, that are applied here
+	stopAnswers func()
 
 	// Life and death.
 	ctx       context.Context //nolint:containedctx // ends with the last goroutine, or when Close gives up waiting
@@ -81,7 +87,7 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	h.batcher, _ = bp.(batchPublisher)
 	_, _ = rand.Read(h.origin[:]) // never fails: see crypto/rand
 	if cluster, ok := bp.(backplane.Cluster); ok {
-		h.home = cluster.ID()
+		h.cluster, h.home = cluster, cluster.ID()
 	} else {
 		h.home = backplane.NodeID(hex.EncodeToString(h.origin[:]))
 	}
@@ -98,6 +104,7 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	if health, ok := bp.(backplane.HealthReporter); ok && checked.OnState != nil {
 		h.stopState = health.OnHealth(onChange(checked.OnState))
 	}
+	h.stopAnswers = h.serveQuestions()
 	return h, nil
 }
 
@@ -254,6 +261,7 @@ func (h *Hub) Close(ctx context.Context) error {
 
 func (h *Hub) shutdown() {
 	h.stopState()
+	h.stopAnswers()
 	h.calls.Wait()
 	var open []*Connection
 	h.connections.each(func(c *Connection) { open = append(open, c) })

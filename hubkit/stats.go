@@ -18,6 +18,7 @@ type Stats struct {
 	Unreadable       uint64 // messages heard that this version cannot read; each is a gap
 	Gaps             uint64 // causes of gaps told
 	ConnectionsTotal uint64 // connections ever made
+	Questions        uint64 // what hubs of other instances, and this one where it asks all, asked this one to do or to tell
 
 	// Gauges.
 
@@ -32,7 +33,8 @@ type counters struct {
 	sends, sendsFailed, localOnly, received     atomic.Uint64
 	delivered, repeats, dropped, slow           atomic.Uint64
 	failedWrites, unreadable, gaps, connections atomic.Uint64
-	subscriptions                               atomic.Int64
+	questions                                   atomic.Uint64
+	subscriptions, waitingJoins                 atomic.Int64
 }
 
 func (h *Hub) count(t *tally) {
@@ -63,6 +65,7 @@ func (h *Hub) Stats() Stats {
 		Unreadable:       s.unreadable.Load(),
 		Gaps:             s.gaps.Load(),
 		ConnectionsTotal: s.connections.Load(),
+		Questions:        s.questions.Load(),
 		Connections:      h.connections.len(),
 		Groups:           h.groups.len(),
 		Users:            h.users.len(),

@@ -60,10 +60,15 @@ type idList []byte
 func newIDList(ids []string) idList {
 	var l idList
 	for _, id := range ids {
-		l = binary.AppendUvarint(l, uint64(len(id)))
-		l = append(l, id...)
+		l = appendID(l, id)
 	}
 	return l
+}
+
+// appendID appends an id to a list.
+func appendID[T string | []byte](l idList, id T) idList {
+	l = binary.AppendUvarint(l, uint64(len(id)))
+	return append(l, id...)
 }
 
 // all walks the ids without allocating. The list has been checked.

@@ -1,0 +1,172 @@
+package hubkit
+
+import (
+	"context"
+
+	"github.com/gobackplane/backplane"
+)
+
+// maxWaitingJoins is how many joins that other instances ask for may wait for the broker here at a time. It is less than
+// a node answers questions at once, so that leaves, disconnects and queries never find it busy with joins.
+const maxWaitingJoins = 128
+
+// answer answers the questions of hubs of this name. It is called on a goroutine of the question's own.
+func (h *Hub) answer(ctx context.Context, from backplane.NodeID, question []byte, reply func([]byte, error)) {
+	if h.enter() != nil { // it has no connections any more, or will not have in a moment
+		reply(newAnswer(statusClosed), nil)
+		return
+	}
+	defer h.leave()
+	h.stats.questions.Add(1)
+	switch {
+	case len(question) < 2:
+		reply(newAnswer(statusUnreadable), nil)
+		return
+	case question[0] != questionVersion:
+		reply(newAnswer(statusUnsupported), nil)
+		return
+	}
+	kind, rest := question[1], question[2:]
+	var answer []byte
+	var err error
+	switch kind {
+	case askJoin, askLeave, askLeaveAll, askDisconnect:
+		answer, err = h.answerOperation(ctx, kind, rest)
+	default:
+		err = backplane.ErrUnsupported
+	}
+	if err != nil {
+		h.log.Debug("a question of another hub was not answered", "node", string(from), "kind", kind, "err", err)
+		answer = newAnswer(statusOf(err))
+	}
+	reply(answer, nil)
+}
+
+func (h *Hub) answerOperation(ctx context.Context, kind byte, b []byte) ([]byte, error) {
+	op, err := decodeOperation(kind, b)
+	if err != nil {
+		return nil, err
+	}
+	a, err := h.apply(ctx, &op, h.ensureForOthers)
+	if err != nil {
+		return nil, err
+	}
+	return a.encode(), nil
+}
+
+// apply does an operation to the connections of this instance. It is called behind enter. When it has returned, the operation is
+// effective here; it waits for nothing but, in a join of the group's first member here, the broker, by ensure.
+func (h *Hub) apply(ctx context.Context, op *operation, ensure func(context.Context, *topic) error) (applied, error) {
+	order := h.orders.of(op.origin)
+	order.advance(op.floor)
+	var group *topic
+	if op.kind == askJoin {
+		if found, absent := h.matching(&op.of); len(found) == 0 {
+			return applied{absent: absent}, nil
+		}
+		group = h.groups.pin(op.group)
+		defer h.groups.unpin(h.ctx, group)
+		if err := ensure(ctx, group); err != nil {
+			return applied{}, err
+		}
+	}
+	var a applied
+	var after []func() // what may wait, and so must not be done under the order's lock
+	err := order.apply(op.number, func() {
+		var found []*Connection
+		found, a.absent = h.matching(&op.of)
+		for _, c := range found {
+			changed, then := h.applyTo(c, op, group)
+			if changed {
+				a.changed++
+			}
+			after = append(after, then...)
+		}
+	})
+	for _, then := range after {
+		then()
+	}
+	return a, err
+}
+
+// applyTo does an operation to one connection. It reports whether that changed anything, and returns what is left to do, which
+// is to be done before the operation has an answer.
+func (h *Hub) applyTo(c *Connection, op *operation, group *topic) (changed bool, then []func()) {
+	switch op.kind {
+	case askJoin:
+		own := h.groups.pin(op.group) // the same topic: it is pinned already
+		if changed, _ = c.enroll(own); !changed {
+			then = append(then, func() { h.groups.unpin(h.ctx, group) })
+		}
+	case askLeave:
+		if m := c.withdraw(op.group); m != nil {
+			changed = true
+			then = append(then, func() { h.groups.unpin(h.ctx, m.topic) })
+		}
+	case askLeaveAll:
+		for _, m := range c.withdrawAll() {
+			changed = true
+			then = append(then, func() { h.groups.unpin(h.ctx, m.topic) })
+		}
+	case askDisconnect:
+		c.out.mu.Lock()
+		changed = c.closeLocked(op.reason)
+		c.out.mu.Unlock()
+		if changed {
+			then = append(then, func() {
+				c.detach()
+				go c.finish()
+			})
+		}
+	}
+	return changed, then
+}
+
+// ensureForOthers is topic.ensure for another instance: it does not wait where too many others do.
+func (h *Hub) ensureForOthers(ctx context.Context, t *topic) error {
+	if t.subscribed() {
+		return nil
+	}
+	if h.stats.waitingJoins.Add(1) > maxWaitingJoins {
+		h.stats.waitingJoins.Add(-1)
+		return backplane.ErrBusy
+	}
+	defer h.stats.waitingJoins.Add(-1)
+	return t.ensure(ctx)
+}
+
+// matching returns the open connections of this instance that a selection means, each once, and those ids of this home that
+// it names and that are not here.
+func (h *Hub) matching(s *selection) (found []*Connection, absent idList) {
+	except := h.resolve(s.except)
+	seen := make(map[*Connection]struct{})
+	add := func(c *Connection) {
+		if _, again := seen[c]; again || except.has(c) || !c.isOpen() {
+			return
+		}
+		seen[c] = struct{}{}
+		found = append(found, c)
+	}
+	for id := range s.connections.all() {
+		if c := h.connections.get(id); c != nil && c.isOpen() {
+			add(c)
+		} else if home, _ := homeOf(string(id)); home == h.home {
+			absent = appendID(absent, id)
+		}
+	}
+	if s.all {
+		h.connections.each(add)
+		return found, absent
+	}
+	for _, named := range []struct {
+		topics *topics
+		names  idList
+	}{{&h.groups, s.groups}, {&h.users, s.users}} {
+		for name := range named.names.all() {
+			if t := named.topics.find(string(name)); t != nil {
+				t.each(add)
+			}
+		}
+	}
+	return found, absent
+}
