@@ -113,7 +113,9 @@ const (
 	markQuiet   = "quiet"   // a linger, from Start to End
 	markStall   = "stall"   // the suite blocks a handler on purpose
 	markRelease = "release" // and lets it go on
-	markOver    = "over"    // the property is over; now the suite closes what is open
+	// markCaughtUp: a subscription that was stalled has heard, or been told of, all that it had missed.
+	markCaughtUp = "caught up"
+	markOver     = "over" // the property is over; now the suite closes what is open
 )
 
 // markRecord is something that the suite did beside calling the backplane.

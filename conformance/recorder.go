@@ -281,7 +281,7 @@ func (r *recorder) mark(kind string, node, sub int) int {
 		r.resync(func(s int) bool { return r.h.Subs[s].Node == node })
 	case markStall:
 		r.subs[sub].stalled = true
-	case markRelease:
+	case markRelease, markCaughtUp:
 		r.subs[sub].stalled = false
 		r.resync(func(s int) bool { return s == sub })
 	}

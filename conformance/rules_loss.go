@@ -216,7 +216,7 @@ func judgeCounts(v *view) []violation {
 
 // judgeNoFalseAlarm: each gap has a cause that the suite made. A fault of the instance itself explains all of its gaps. A
 // fault of another one explains that its messages, or it as a member, went missing. A handler that the suite blocks
-// explains an overflow. A slow link explains nothing.
+// explains an overflow, until the subscription has caught up. A slow link explains nothing.
 func judgeNoFalseAlarm(v *view) []violation {
 	var out []violation
 	for i := range v.Runs {
@@ -231,6 +231,13 @@ func judgeNoFalseAlarm(v *view) []violation {
 		})
 	}
 	return out
+}
+
+// caughtUp reports whether a subscription had recovered from a stall before a run of it.
+func (v *view) caughtUp(stall markRecord, r *runRecord) bool {
+	return slices.ContainsFunc(v.Marks, func(m markRecord) bool {
+		return m.Kind == markCaughtUp && m.Sub == r.Sub && stall.Start.before(m.Start) && m.Start.before(r.Start)
+	})
 }
 
 func (v *view) explained(r *runRecord) bool {
@@ -253,7 +260,7 @@ func (v *view) explained(r *runRecord) bool {
 				return true
 			}
 		case markStall:
-			if m.Sub == r.Sub && r.Gap == backplane.GapOverflow {
+			if m.Sub == r.Sub && r.Gap == backplane.GapOverflow && !v.caughtUp(m, r) {
 				return true
 			}
 		}

@@ -21,7 +21,7 @@ import (
 //	a hear junk                      a message that nobody published
 //	a gap link | a gap numbers n1 3  a gap, uncounted or counted
 //	a close [result] / a close-call, a close-ret [result]; the same for an instance
-//	n1 cut, n1 heal and the like, a stall, a release; quiet, over, stop, start
+//	n1 cut, n1 heal and the like, a stall, a release, a caught-up; quiet, over, stop, start
 type script struct {
 	t     *testing.T
 	r     *recorder
@@ -158,6 +158,8 @@ func (s *script) subLine(who string, f []string) {
 		s.r.unsubscribeReturn(sub, nil)
 	case "stall", "release":
 		s.r.mark(f[0], -1, sub)
+	case "caught-up":
+		s.r.mark(markCaughtUp, -1, sub)
 	default:
 		s.t.Fatalf("script: %s %v", who, f)
 	}
@@ -304,6 +306,9 @@ func TestRules(t *testing.T) {
 		{"noFalseAlarm – the broker was stopped – pass", start + "stop\n start\n a gap link", ""},
 		{"noFalseAlarm – the broker was stopped later – fail", start + "a gap link\n stop\n start", "noFalseAlarm"},
 		{"noFalseAlarm – overflow of a stalled handler – pass", start + "a stall\n a gap overflow\n a release", ""},
+		{"noFalseAlarm – overflow before it has caught up – pass", start + "a stall\n a release\n a gap overflow\n a caught-up", ""},
+		{"noFalseAlarm – overflow after it has caught up – fail", start + "a stall\n a release\n a caught-up\n a gap overflow", "noFalseAlarm"},
+		{"noFalseAlarm – overflow of a second stall – pass", start + "a stall\n a release\n a caught-up\n a stall\n a gap overflow", ""},
 		{"noFalseAlarm – overflow of a free handler – fail", start + "a gap overflow", "noFalseAlarm"},
 
 		{"errors – documented – pass", start + "n1 pub 1 room uncertain\n n1 pub 2 room too-large\n n1 sub b room unavailable", ""},

@@ -25,22 +25,6 @@ func handlers() []Mutant {
 			}),
 		},
 		{
-			Name: "head-of-line", Defect: "one goroutine calls all handlers of an instance.", Breaks: "pressure/handler",
-			Seen: "reearth/ygo#187",
-			world: each(func(n *Node) {
-				turn := make(chan struct{}, 1)
-				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
-					select {
-					case turn <- struct{}{}:
-					case <-ctx.Done():
-						return
-					}
-					defer func() { <-turn }()
-					s.handler(ctx, e)
-				}
-			}),
-		},
-		{
 			Name: "swallows-panics", Defect: "a handler's panic is recovered, and the next event is handled.", Breaks: "handler/panic",
 			Seen: "recover middleware around message handlers",
 			world: each(func(n *Node) {

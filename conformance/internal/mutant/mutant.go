@@ -41,7 +41,7 @@ func each(breakIt func(*Node)) func(*World) func(*Node) {
 func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
-		handlers(), closing(), links(), gaps(), outages(), doubts(),
+		handlers(), pressure(), overflows(), closing(), links(), gaps(), outages(), doubts(),
 	)
 }
 
