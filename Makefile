@@ -32,10 +32,16 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s)
 bench: ## all benchmarks; ARGS go to go test, for example ARGS='-count 6'
 	@bash scripts/each.sh go test -run '^$$' -bench . -benchmem $(ARGS) ./...
 
+docs: ## write docs/contract.md and docs/matrix.md of the suite's properties and broken backplanes
+	@go test -count=1 -run '^(TestContractDocument|TestMatrix)$$' ./conformance -update
+
+report: ## prove inmem, miniredis and a real Redis, and write docs/reports
+	@bash scripts/report.sh
+
 figures: ## what the documentation claims of speed, memory and 200 idle nodes, over a real Redis
 	@bash scripts/setup.sh && cd integration && go test -count=1 -v -run '^TestFigure' .
 
 wardboard: ## the example to look at, on http://127.0.0.1:8080; ARGS='-backplane none' shows the problem
 	@go run ./examples/wardboard $(ARGS)
 
-.PHONY: help test race vet lint fmt fmt-check tidy-check fuzz bench figures wardboard
+.PHONY: help test race vet lint fmt fmt-check tidy-check fuzz bench docs report figures wardboard

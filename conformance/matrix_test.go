@@ -219,6 +219,10 @@ func TestMatrix(t *testing.T) {
 		t.Logf("%-26s %-26s %s", k.mutant.Breaks, k.mutant.Name, firstLine(k))
 	}
 
+	if *update && !t.Failed() {
+		writeMatrix(t, kills)
+	}
+
 	// The suite itself is broken now, in two ways, and the gate has to see it.
 	for _, r := range allRules() {
 		var blind []kill

@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"slices"
+	"strings"
 )
 
 // Version is the version of the suite. It grows when properties are added or become stricter.
@@ -22,6 +23,25 @@ const (
 	// NeedRestart is a way to stop and start the broker: [Broker] is given.
 	NeedRestart
 )
+
+// String tells the needs in words.
+func (n Need) String() string {
+	var words []string
+	for _, need := range []struct {
+		bit  Need
+		word string
+	}{
+		{NeedLink, "a link that can be made to fail"},
+		{NeedRestart, "a broker that can be restarted"},
+		{NeedChild, "a process of its own"},
+		{NeedTime, "seconds"},
+	} {
+		if n&need.bit != 0 {
+			words = append(words, need.word)
+		}
+	}
+	return strings.Join(words, ", ")
+}
 
 // Property is one promise of the contract and the way to prove it.
 type Property struct {

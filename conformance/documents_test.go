@@ -1,0 +1,172 @@
+package conformance
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gobackplane/backplane/conformance/internal/mutant"
+)
+
+// docs/contract.md and docs/matrix.md are made of what the suite consists of: "make docs" writes them anew.
+
+var update = flag.Bool("update", false, "write docs/contract.md, and docs/matrix.md in TestMatrix")
+
+const (
+	contractFile = "../docs/contract.md"
+	matrixFile   = "../docs/matrix.md"
+)
+
+func TestContractDocument(t *testing.T) {
+	if *update {
+		writeDocument(t, contractFile, contractDocument(Properties()))
+	}
+}
+
+// chapters has the titles of the contract's chapters, by the first part of their properties' ids.
+var chapters = map[string]string{
+	"deliver":     "Delivery",
+	"order":       "Order",
+	"subscribe":   "Subscribing",
+	"unsubscribe": "Unsubscribing",
+	"isolate":     "Isolation",
+	"names":       "Names",
+	"limits":      "Limits",
+	"payload":     "Payloads",
+	"handler":     "Handlers",
+	"pressure":    "Pressure",
+	"race":        "Everything at once",
+	"ctx":         "Contexts",
+	"errors":      "Errors",
+	"publish":     "Publishing",
+	"close":       "Closing",
+	"open":        "Opening",
+	"link":        "Links that fail",
+	"restart":     "A broker that restarts",
+	"clock":       "Clocks",
+	"claims":      "Abilities",
+	"health":      "Health",
+	"cluster":     "Members and questions",
+	"model":       "Random schedules",
+}
+
+// chapter returns the title of a property's chapter.
+func chapter(id string) string {
+	first, _, _ := strings.Cut(id, "/")
+	return cmp.Or(chapters[first], strings.ToUpper(first[:1])+first[1:])
+}
+
+// contractDocument renders all properties, chapter by chapter.
+func contractDocument(properties []Property) string {
+	byChapter := map[string][]Property{}
+	var order []string
+	for _, p := range properties {
+		title := chapter(p.ID)
+		if byChapter[title] == nil {
+			order = append(order, title)
+		}
+		byChapter[title] = append(byChapter[title], p)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `# The contract
+
+<!-- Made by "make docs" of the properties in package conformance; a change belongs there. -->
+
+What a backplane promises, as the %d properties of the [conformance suite](../conformance), version %s. Each is put to the
+test over every transport of this module, and over anybody else's by the same code: go test -run TestX/order/per-publisher
+proves just one. That a property finds what it is for is shown by the broken backplanes in the [matrix](matrix.md).
+
+A *gap* is an event in a subscription's stream in place of messages that may be missing. *Rule of package transport* is
+what a transport under our engine has usually broken when the property fails.
+
+| chapter | properties |
+|---|---|
+`, len(properties), Version)
+	for _, title := range order {
+		var links []string
+		for _, p := range byChapter[title] {
+			links = append(links, fmt.Sprintf("[`%s`](#%s)", p.ID, Anchor(p.ID)))
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", title, strings.Join(links, ", "))
+	}
+	for _, title := range order {
+		fmt.Fprintf(&b, "\n## %s\n", title)
+		for _, p := range byChapter[title] {
+			fmt.Fprintf(&b, "\n<a id=\"%s\"></a>\n\n### %s\n\n**%s**\n\n", Anchor(p.ID), p.ID, sentence(p.Says))
+			fmt.Fprintf(&b, "- Without it: %s\n- A failure is often: %s\n", p.Why, p.Often)
+			if p.Transport != "" {
+				fmt.Fprintf(&b, "- Rule of package transport: %s\n", p.Transport)
+			}
+			if needs := p.Needs.String(); needs != "" {
+				fmt.Fprintf(&b, "- Needs: %s\n", needs)
+			}
+			fmt.Fprintf(&b, "- In the suite since %s\n", p.Since)
+		}
+	}
+	return b.String()
+}
+
+// sentence begins with a capital letter.
+func sentence(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
+
+// matrixRow is what the matrix says of a mutant whatever the seed; a column with how it was seen follows.
+func matrixRow(m mutant.Mutant) string {
+	return fmt.Sprintf("| [`%s`](contract.md#%s) | `%s` | %s | %s |", m.Breaks, Anchor(m.Breaks), m.Name, cell(m.Defect), cell(m.Seen))
+}
+
+// matrixHead is what stands above the rows.
+func matrixHead(mutants, properties int) string {
+	return fmt.Sprintf(`# Properties and the broken backplanes that they catch
+
+<!-- Made by "make docs" of package conformance/internal/mutant and a run of the matrix. -->
+
+A suite is worth as much as the broken backplanes that it catches. Here are %d, each our engine over the in-memory transport
+with one defect, and the property that has to find each of them out. [A test](../conformance/matrix_test.go) lets each face
+its property: none survives, none is caught by a timeout alone, and each of the %d properties catches one at least.
+
+| property | broken backplane | its defect | seen elsewhere | how it is seen |
+|---|---|---|---|---|
+`, mutants, properties)
+}
+
+// writeMatrix writes the matrix of a run.
+func writeMatrix(t *testing.T, kills []kill) {
+	t.Helper()
+	place := map[string]int{}
+	for i, p := range Properties() {
+		place[p.ID] = i
+	}
+	kills = slices.Clone(kills)
+	slices.SortStableFunc(kills, func(a, b kill) int { return cmp.Compare(place[a.mutant.Breaks], place[b.mutant.Breaks]) })
+	var b strings.Builder
+	b.WriteString(matrixHead(len(kills), len(place)))
+	for _, k := range kills {
+		fmt.Fprintf(&b, "%s %s |\n", matrixRow(k.mutant), cell(steady(firstLine(k))))
+	}
+	writeDocument(t, matrixFile, b.String())
+}
+
+// steady takes out of a text what each run draws anew, and shortens it.
+func steady(text string) string {
+	const most = 160
+	text = oneLine(text)
+	for _, drawn := range []string{`ct-[0-9a-f]+`, `\b[0-9a-f]{16}\b`, `0x[0-9a-f]+`} {
+		text = regexp.MustCompile(drawn).ReplaceAllString(text, "…")
+	}
+	if runes := []rune(text); len(runes) > most {
+		text = string(runes[:most-1]) + "…"
+	}
+	return text
+}
+
+func writeDocument(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil { // as all documents
+		t.Fatal(err)
+	}
+}
