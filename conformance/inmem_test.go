@@ -62,7 +62,7 @@ func inMemory() (conformance.Opener, []conformance.Option) {
 
 func TestInMemory(t *testing.T) {
 	open, hooks := inMemory()
-	conformance.Test(t, open, append(hooks, conformance.Bubble())...)
+	conformance.Test(t, open, append(hooks, conformance.Bubble(), conformance.Subject("inmem", ""))...)
 }
 
 func TestInMemoryOutsideABubble(t *testing.T) {

@@ -44,7 +44,7 @@ func TestConformanceMiniredis(t *testing.T) {
 	start := func(_ context.Context, world string) error { return of(world).Restart() }
 	conformance.Test(t, conformance.Transport(func(in conformance.Instance) transport.Opener {
 		return redis.New(redis.Options{URL: "redis://" + of(in.World).Addr(), Dialer: in.Dial})
-	}, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...))
+	}, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), conformance.Subject("redis", "miniredis"))
 }
 
 // overTCP names what nobody can exercise over a connection: it loses nothing while it is healthy.
@@ -60,7 +60,7 @@ func restarts(server *redisserver.Server) conformance.Option {
 
 func TestConformanceRedis(t *testing.T) {
 	server := redisserver.Start(t, redisserver.Options{})
-	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...))
+	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...), conformance.Subject("redis", server.Version()))
 }
 
 func TestConformanceRedisTLS(t *testing.T) {

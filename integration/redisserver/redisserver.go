@@ -174,6 +174,15 @@ func (s *Server) Try(args ...string) (any, error) {
 	return s.try(patience, args...)
 }
 
+// Version returns what the server calls itself: "redis-server 7.0.15".
+func (s *Server) Version() string {
+	s.t.Helper()
+	info, _ := s.Do("INFO", "server").(string)
+	_, version, _ := strings.Cut(info, "redis_version:")
+	version, _, _ = strings.Cut(version, "\r\n")
+	return "redis-server " + version
+}
+
 // Pid is the process id of the running server, 0 if there is none.
 func (s *Server) Pid() int {
 	s.mu.Lock()
