@@ -2,6 +2,7 @@ package mutant
 
 import (
 	"context"
+	"fmt"
 	"errors"
 	"io"
 	"sync"
@@ -147,6 +148,18 @@ func outages() []Mutant {
 				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
 					if err := n.Node.Publish(ctx, to, payload); err != nil {
 						return io.ErrUnexpectedEOF
+					}
+					return nil
+				}
+			}),
+		},
+		{
+			Name: "uncertain-and-definite", Defect: "an error of Publish says that it may have been taken, and that it was not.", Breaks: "link/publish-down",
+			Seen: "our own engine, which passed the cause of a doubt on as one of its own",
+			world: each(func(n *Node) {
+				n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+					if err := n.Node.Publish(ctx, to, payload); err != nil {
+						return refused("publish", to, fmt.Errorf("%w: %w", backplane.ErrUncertain, backplane.ErrUnavailable))
 					}
 					return nil
 				}
