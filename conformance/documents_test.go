@@ -170,3 +170,27 @@ func writeDocument(t *testing.T, name, text string) {
 		t.Fatal(err)
 	}
 }
+
+// The track record names properties and mutants that there are.
+func TestTrackRecordIsTrue(t *testing.T) {
+	text, err := os.ReadFile("TRACKRECORD.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, p := range Properties() {
+		known[p.ID] = true
+	}
+	for _, m := range mutant.All() {
+		known[m.Name] = true
+	}
+	named := regexp.MustCompile("`([a-z]+[/-][a-z/-]+)`").FindAllStringSubmatch(string(text), -1)
+	if len(named) == 0 {
+		t.Error("it names nothing")
+	}
+	for _, name := range named {
+		if !known[name[1]] {
+			t.Errorf("%s is neither a property nor a mutant", name[1])
+		}
+	}
+}

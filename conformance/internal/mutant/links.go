@@ -2,8 +2,8 @@ package mutant
 
 import (
 	"context"
-	"fmt"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
