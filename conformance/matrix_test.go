@@ -72,7 +72,7 @@ func opener(m mutant.Mutant) (Opener, Option) {
 		if w == nil {
 			b = inmem.NewBroker()
 			w = m.World(func(ctx context.Context, i mutant.Instance) (*backplane.Node, error) {
-				return backplane.Open(ctx, b.Opener(), backplane.Options{Namespace: i.Namespace, Label: i.Name, Logger: in.Logger})
+				return backplane.Open(ctx, w.Transport(b.Opener()), backplane.Options{Namespace: i.Namespace, Label: i.Name, Logger: in.Logger})
 			})
 			worlds[in.World], brokers[in.World] = w, b
 		}

@@ -30,7 +30,7 @@ func namesProperties() []Property {
 			Says:  "the longest name works, one byte more is refused with ErrInvalidAddress, and traffic goes on.",
 			Why:   "a limit found in production is an outage.",
 			Often: "the broker's own limit, reached with prefix and encoding.",
-			Since: "v1", about: []string{"must", "errors"}, run: limitsAddress,
+			Since: "v1", about: []string{"must", "errors", "noFalseAlarm"}, run: limitsAddress,
 		},
 	}
 }

@@ -21,7 +21,7 @@ func payloadProperties() []Property {
 			Says:  "payloads arrive byte for byte as they were sent.",
 			Why:   "a payload is the application's, and may be compressed, encrypted or binary.",
 			Often: "text encodings, C strings, fixed buffers, a marker that is looked for in the payload.",
-			Since: "v1", about: []string{"intact", "must", "origin"}, run: payloadIntact,
+			Since: "v1", about: []string{"intact", "must", "origin", "noFalseAlarm"}, run: payloadIntact,
 		},
 		{
 			ID:    "payload/empty",

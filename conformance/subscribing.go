@@ -53,7 +53,7 @@ func subscribingProperties() []Property {
 			Says:  "a new subscription to an address that was given up works, and gets nothing left over from the old one.",
 			Why:   "a client that comes back would be deaf, or be shown the past.",
 			Often: "a leftover queue, an unsubscribe that arrives late.",
-			Since: "v1", about: []string{"must", "mustNot"}, run: subscribeAgain,
+			Since: "v1", about: []string{"must", "mustNot", "noFalseAlarm"}, run: subscribeAgain,
 		},
 		{
 			ID:    "subscribe/many",

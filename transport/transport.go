@@ -115,8 +115,10 @@ type Transport interface {
 	// Subscribe asks the broker for channels of one link, and returns when it has confirmed or refused every one of
 	// them: nil if all were confirmed, else one error for each, nil for confirmed. A refusal wraps [ErrDenied]; where
 	// the broker refuses a whole batch without naming the culprit, the transport halves the batch until it is found.
-	// Whatever the broker sends on a channel from the moment of its confirmation must reach the sink. There may be
-	// tens of thousands of channels: cut them into commands and keep several under way.
+	// Whatever the broker sends on a channel from the moment of its confirmation must reach the sink. A confirmation
+	// does not overtake frames: what the broker sent on the link before it has reached the sink when Subscribe returns,
+	// else the engine takes old messages for lost ones. There may be tens of thousands of channels: cut them into
+	// commands and keep several under way.
 	Subscribe(ctx context.Context, link Link, channels []string) []error
 
 	// Unsubscribe is the reverse, with the same rules.

@@ -30,6 +30,9 @@ type Mutant struct {
 	world func(*World) func(*Node)
 	// open, if it is set, replaces the opening of an instance.
 	open func(Opener) Opener
+	// carry, if it is set, is called once for the instances of one property, and returns what breaks the transport of each.
+	carry func() func(*carrier)
+	lied  *atomic.Int64 // how often the defect has shown, for Survivors
 }
 
 // each makes the world function of a defect without state that instances share.
@@ -42,6 +45,7 @@ func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
 		handlers(), pressure(), overflows(), closing(), links(), gaps(), outages(), doubts(),
+		transports(), transportStreams(), transportNames(), transportFates(),
 	)
 }
 
@@ -59,6 +63,8 @@ type World struct {
 	open    Opener
 	breakIt func(*Node)
 	restart func() // what a restart of the broker does to the world; nil for nothing
+	carry   func(*carrier)
+	lied    *atomic.Int64 // see Mutant; nil where nobody asks
 
 	mu    sync.Mutex
 	nodes []*Node // guarded by mu
@@ -73,6 +79,9 @@ func (m Mutant) World(open Opener) *World {
 	}
 	if m.world != nil {
 		w.breakIt = m.world(w)
+	}
+	if m.carry != nil {
+		w.carry, w.lied = m.carry(), m.lied
 	}
 	return w
 }

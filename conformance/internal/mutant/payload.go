@@ -130,7 +130,7 @@ func limits() []Mutant {
 //go:norace
 func asItIsNow(p []byte) []byte {
 	now := make([]byte, len(p))
-	for i := range p { //nolint:gosimple,staticcheck // not copy, which is watched as a call of the runtime
+	for i := range p { //nolint:staticcheck // not copy, which is watched as a call of the runtime
 		now[i] = p[i]
 	}
 	return now

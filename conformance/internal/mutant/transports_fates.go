@@ -1,0 +1,103 @@
+package mutant
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane/transport"
+)
+
+// transportFates are transports that do not tell what became of a frame.
+func transportFates() []Mutant {
+	return []Mutant{
+		{
+			Name: "definite-for-uncertain", Defect: "a frame whose answer was lost is reported as not taken.", Breaks: "link/publish-down",
+			Seen: "go-redis: a pipeline's read error looks like its dial error",
+			carry: carried(func(c *carrier) {
+				send := c.publish
+				c.publish = func(ctx context.Context, frames []transport.Frame) []error {
+					if send(ctx, frames) == nil {
+						return nil
+					}
+					return all(len(frames), transport.ErrUnavailable)
+				}
+			}),
+		},
+		{
+			Name: "last-attempt-counts", Defect: "the transport tries again by itself, and what it reports is the last attempt.", Breaks: "link/no-repeat",
+			Seen: "go-redis's MaxRetries: an error that looks definite may follow an attempt that was heard",
+			carry: carried(func(c *carrier) {
+				send := c.publish
+				c.publish = func(ctx context.Context, frames []transport.Frame) []error {
+					errs := send(ctx, frames)
+					for attempts := 1; attempts < 4 && errs != nil && ctx.Err() == nil; attempts++ {
+						pause(8 * time.Millisecond)
+						errs = send(ctx, frames)
+					}
+					return errs
+				}
+			}),
+		},
+		{
+			Name: "fire-and-forget", Defect: "Publish returns when frames are queued; the queue dies with the transport.", Breaks: "close/alone",
+			Seen: "nats.go: Close without Flush or Drain loses what is buffered",
+			carry: carried(func(c *carrier) {
+				var mu sync.Mutex
+				var queue [][]transport.Frame
+				sending, closed := false, false
+				send, closeAll := c.publish, c.close
+				run := func() {
+					for {
+						pause(time.Millisecond)
+						mu.Lock()
+						if len(queue) == 0 || closed {
+							sending = false
+							mu.Unlock()
+							return
+						}
+						next := queue[0]
+						queue = queue[1:]
+						mu.Unlock()
+						send(context.Background(), next)
+					}
+				}
+				c.publish = func(_ context.Context, frames []transport.Frame) []error {
+					kept := make([]transport.Frame, len(frames))
+					for i, f := range frames {
+						kept[i] = transport.Frame{Channel: f.Channel, Data: bytes.Clone(f.Data)}
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					queue = append(queue, kept)
+					if !sending {
+						sending = true
+						go run()
+					}
+					return nil
+				}
+				c.close = func() error {
+					mu.Lock()
+					closed = true
+					mu.Unlock()
+					return closeAll()
+				}
+			}),
+		},
+		{
+			Name: "changes-data", Defect: "Publish wipes the frames that it has sent, also those that the engine will send again.", Breaks: "link/publish-down",
+			Seen: "buffers that go back to a pool, encryption in place",
+			carry: carried(func(c *carrier) {
+				send := c.publish
+				c.publish = func(ctx context.Context, frames []transport.Frame) []error {
+					errs := send(ctx, frames)
+					for i := range frames {
+						clear(frames[i].Data)
+					}
+					return errs
+				}
+			}),
+		},
+	}
+}
