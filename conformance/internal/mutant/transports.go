@@ -104,7 +104,7 @@ func transports() []Mutant {
 func transportStreams() []Mutant {
 	return []Mutant{
 		{
-			Name: "frames-compete", Defect: "the nodes' connections share a queue, and each frame reaches one of them.", Breaks: "deliver/every-instance",
+			Name: "frames-compete", Defect: "the nodes' connections share a queue, and each frame reaches one of them.", Breaks: "link/gap-true",
 			Seen: "NATS queue groups, consumer groups of streams",
 			carry: func() func(*carrier) {
 				taken := &takenBy{}
@@ -119,7 +119,7 @@ func transportStreams() []Mutant {
 			},
 		},
 		{
-			Name: "no-echo", Defect: "the broker does not send a frame to the connection that published it.", Breaks: "deliver/self",
+			Name: "no-echo", Defect: "the broker does not send a frame to the connection that published it.", Breaks: "link/gap-true",
 			Seen: "NATS's NoEcho, MQTT 5's No Local",
 			carry: func() func(*carrier) {
 				taken := &takenBy{}
