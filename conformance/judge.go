@@ -45,7 +45,8 @@ func (h History) Judge() []*Failure {
 		if !p.isAbout(x.Rule) {
 			p, _ = find(homes[x.Rule])
 		}
-		out = append(out, &Failure{Property: p, Rule: x.Rule, Witness: x.Witness, Timeline: timeline(v, x)})
+		lines, _ := timeline(v, x)
+		out = append(out, &Failure{Property: p, Rule: x.Rule, Witness: x.Witness, Timeline: lines})
 	}
 	return out
 }

@@ -45,7 +45,7 @@ func gate(properties []Property, kills []kill) (wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("%s (%s) survives %s: %v, %v", k.mutant.Name, k.mutant.Defect, p.ID, k.verdict, k.err))
 		case !strings.Contains(k.err.Error(), p.Says):
 			wrong = append(wrong, fmt.Sprintf("%s is caught by %s, but the failure does not tell the promise:\n%v", k.mutant.Name, p.ID, k.err))
-		case f.Detail != "":
+		case f.watchdog:
 			wrong = append(wrong, fmt.Sprintf("%s is caught by the watchdog, not by %s:\n%v", k.mutant.Name, p.ID, k.err))
 		case f.Rule != "" && !slices.Contains(p.about, f.Rule):
 			wrong = append(wrong, fmt.Sprintf("%s is caught by the rule %q, which %s is not about:\n%v", k.mutant.Name, f.Rule, p.ID, k.err))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 )
@@ -72,58 +71,6 @@ func (r Result) why() string {
 	}
 	return r.Err.Error()
 }
-
-// Failure is the error of a broken property.
-type Failure struct { //nolint:errname // it is what package testing calls a failure
-	Property Property
-	Rule     string   // the rule that was broken: "order", "once", …; "" where the property itself saw it
-	Witness  string   // the clearest sight of it, one sentence
-	More     int      // how often else the same rule was broken
-	Timeline []string // what happened around it, at most 12 lines
-	Detail   string   // what goroutines were doing, where that helps
-	Log      string   // the newest lines that the instances logged
-	// Transport is the rule of package transport that is usually broken when this property fails; "" for what was not
-	// opened by [Transport].
-	Transport string
-
-	err error // what a verb returned, if that was it
-}
-
-// Error tells the promise, the witness, what happened around it, and the usual causes.
-func (f *Failure) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "    broke %s: %s\n", f.Property.ID, f.Property.Says)
-	if f.Rule != "" && !f.Property.isAbout(f.Rule) {
-		for _, r := range allRules() {
-			if r.name == f.Rule {
-				fmt.Fprintf(&b, "    On the way to it another promise broke (%s): %s.\n", r.home, r.says)
-			}
-		}
-	}
-	fmt.Fprintf(&b, "    %s\n", f.Witness)
-	if f.More > 0 {
-		fmt.Fprintf(&b, "    (And %d more of that kind.)\n", f.More)
-	}
-	if len(f.Timeline) > 0 {
-		b.WriteString("\n      " + strings.Join(f.Timeline, "\n      ") + "\n")
-	}
-	if f.Property.Often != "" {
-		fmt.Fprintf(&b, "\n    Often: %s", f.Property.Often)
-	}
-	if f.Transport != "" {
-		fmt.Fprintf(&b, "\n    Rule of package transport: %s", f.Transport)
-	}
-	if f.Log != "" {
-		b.WriteString("\n    Log:\n      " + strings.ReplaceAll(f.Log, "\n", "\n      "))
-	}
-	if f.Detail != "" {
-		b.WriteString("\n    Goroutines:\n" + f.Detail)
-	}
-	return strings.TrimRight(b.String(), "\n")
-}
-
-// Unwrap returns the error that a verb returned unexpectedly, if that is what happened.
-func (f *Failure) Unwrap() error { return f.err }
 
 // Report is what came out for all properties.
 type Report struct {
@@ -193,20 +140,4 @@ func (r *Report) counts() string {
 		}
 	}
 	return strings.Join(all, ", ")
-}
-
-// isAbout reports whether a rule is one that the property is to prove.
-func (p Property) isAbout(rule string) bool { return slices.Contains(p.about, rule) }
-
-// choose returns the violation that tells most: of a rule that the property is about, else of the first rule broken.
-func choose(all []violation, p Property) (best violation, found bool) {
-	for _, v := range all {
-		if p.isAbout(v.Rule) {
-			return v, true
-		}
-	}
-	if len(all) > 0 {
-		return all[0], true
-	}
-	return violation{}, false
 }

@@ -189,7 +189,7 @@ func (s *suite) runIn(w *world) (stuck string) {
 // verdict judges what was recorded.
 func (s *suite) verdict(r *Result, w *world, detail string) {
 	w.mu.Lock()
-	failure, waited, missing, at := w.failure, w.waited, w.missing, w.failedAt
+	failure, missing := w.failure, w.missing
 	w.mu.Unlock()
 	h := w.rec.snapshot()
 	r.history = h
@@ -197,26 +197,11 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 		r.Verdict, r.Err = w.lacks, fmt.Errorf("%s", missing) //nolint:err113 // for people
 		return
 	}
-	f := &Failure{Property: w.property, Detail: detail, Log: w.logs.String()}
+	f := &Failure{Property: w.property}
 	if s.found.overTransport() {
 		f.Transport = w.property.Transport
 	}
-	violations := judge(h)
-	best, broken := choose(violations, w.property)
-	switch {
-	case failure != nil && (!waited || !broken):
-		f.Witness, f.err = failure.Error(), failure
-		f.Timeline = timeline(newView(h), violation{Sub: -1, Node: -1, At: at})
-	case broken:
-		f.Rule, f.Witness = best.Rule, best.Witness
-		f.Timeline = timeline(newView(h), best)
-		for i := range violations {
-			if violations[i].Rule == best.Rule {
-				f.More++
-			}
-		}
-		f.More-- // without the one that is told
-	default:
+	if !f.explain(w, h, detail) {
 		r.Verdict = Proven
 	}
 	if r.Verdict == 0 {

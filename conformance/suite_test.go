@@ -107,6 +107,45 @@ func TestFailureReads(t *testing.T) {
 	t.Logf("\n%v", f)
 }
 
+// A backplane that logs in a loop does not bury its failure: what is shown is what had come by then, within bounds.
+func TestLogsAreBounded(t *testing.T) {
+	l := &logs{start: time.Now()}
+	logger := l.logger("n1")
+	for i := range 3 * logLines {
+		logger.Info("flood", "i", i, "long", strings.Repeat("x", 2*logWidth))
+	}
+	for range 3 {
+		logger.Warn("again\xff")
+	}
+	_, _ = l.Write([]byte("late\n"))
+	shown := strings.Split(l.String(), "\n")
+	if len(l.lines) > logLines || len(shown) != logShown || len(shown[0]) > logWidth+30 || strings.Contains(l.String(), "time=") {
+		t.Errorf("%d lines are kept, %d shown:\n%s", len(l.lines), len(shown), l)
+	}
+	if end := shown[logShown-3:]; !strings.Contains(end[0], "n1  level=WARN") || !strings.Contains(end[1], "that 2 more times") || !strings.Contains(end[2], "late") {
+		t.Errorf("it ends with\n%s", strings.Join(end, "\n"))
+	}
+	if got := l.until(-1); got != "" {
+		t.Errorf("before it began there was %q", got)
+	}
+}
+
+// A failure of a call shows the call, and the fault before it, although nothing was subscribed.
+func TestTimelineOfACallShowsIt(t *testing.T) {
+	var at int64
+	tick := func() stamp { at++; return stamp{Tick: at} }
+	h := history{Nodes: []nodeRecord{{Name: "n1"}}, Marks: []markRecord{{Kind: markCut, Node: 0, Sub: -1, Start: tick()}}}
+	for range 3 * timelineLines {
+		h.Pubs = append(h.Pubs, pubRecord{Place: place{"a", group("room")}, call: call{Call: tick(), Return: tick(), Result: outcome{Class: undocumented}}})
+	}
+	x := violation{Sub: -1, Node: 0, At: h.Pubs[30].Return.Tick}
+	lines, _ := timeline(newView(h), x)
+	text := strings.Join(lines, "\n")
+	if len(lines) != timelineLines || !strings.Contains(lines[0], "cut") || strings.Count(text, "undocumented   <- here") != 1 {
+		t.Errorf("\n%s", text)
+	}
+}
+
 func TestForeignRuleIsNamed(t *testing.T) {
 	twice := func(h backplane.Handler) backplane.Handler {
 		return func(ctx context.Context, e backplane.Event) {
@@ -153,7 +192,7 @@ func TestWatchdog(t *testing.T) {
 	})
 	r := Run(t.Context(), "deliver/once", open, faults, Short(), Patience(20*time.Millisecond))
 	close(let)
-	if r.Verdict != Failed || !strings.Contains(r.Err.Error(), "Publish of n1") || !strings.Contains(r.Err.Error(), "Goroutines:") {
+	if r.Verdict != Failed || !strings.Contains(r.Err.Error(), "Publish of n1") || !strings.Contains(r.Err.Error(), "Goroutines and output:") {
 		t.Errorf("%v: %v", r.Verdict, r.Err)
 	}
 }

@@ -34,7 +34,7 @@ type world struct {
 	waited    bool         // guarded by mu; the failure is a wait that was in vain: the rules may know why
 	missing   string       // guarded by mu; what the property cannot do without
 	lacks     Verdict      // guarded by mu; what comes of it without that
-	failedAt  int64        // guarded by mu; the tick
+	failedAt  stamp        // guarded by mu; the newest tick of then, and the time
 	doing     map[int]deed // guarded by mu; the calls and waits under way
 	nextDoing int
 	instances []*instance // guarded by mu
@@ -53,7 +53,7 @@ func newWorld(ctx context.Context, s *suite, p Property) *world {
 		token[i] = byte(rand.Uint32()) //nolint:gosec // a name, no secret
 	}
 	w := &world{
-		suite: s, property: p, name: hex.EncodeToString(token[:]), rec: newRecorder(token), logs: &logs{},
+		suite: s, property: p, name: hex.EncodeToString(token[:]), rec: newRecorder(token), logs: &logs{start: time.Now()},
 		rand:  rand.New(rand.NewPCG(s.seed, uint64(checksum([]byte(p.ID))))), //nolint:gosec // repeatable on purpose
 		doing: map[int]deed{},
 	}
@@ -72,7 +72,7 @@ func (w *world) fatalf(format string, args ...any) {
 
 // fail keeps the first failure and wakes all that wait.
 func (w *world) fail(err error, waited bool) {
-	at := w.rec.lastTick()
+	at := stamp{Tick: w.rec.lastTick(), At: time.Since(w.rec.start)}
 	w.mu.Lock()
 	if w.failure == nil && w.missing == "" {
 		w.failure, w.waited, w.failedAt = err, waited, at
