@@ -83,6 +83,7 @@ type settings struct {
 	progress   func(Result)
 	inject     func(Instance, backplane.Backplane) Faults
 	child      func(id string) *exec.Cmd
+	claims     []Ability // nil where the test does not say
 	restart    struct{ stop, start brokerFunc }
 	dial       faultnet.DialFunc // below the links; nil for the network's
 }

@@ -65,10 +65,9 @@ type abilities struct {
 
 // look notes the abilities of an opened backplane.
 func (a *abilities) look(bp backplane.Backplane) {
-	_, cluster := bp.(backplane.Cluster)
-	_, health := bp.(backplane.HealthReporter)
-	a.add("backplane.Cluster", cluster)
-	a.add("backplane.HealthReporter", health)
+	for _, ability := range allAbilities() {
+		a.add(string(ability), ability.of(bp))
+	}
 }
 
 // under makes an opener tell the abilities of its transports. Nothing is wrapped around them: that would hide some.

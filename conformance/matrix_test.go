@@ -81,6 +81,9 @@ func opener(m mutant.Mutant) (Opener, Option) {
 		if err != nil {
 			return nil, err
 		}
+		if m.Bare {
+			return struct{ backplane.Backplane }{n}, nil
+		}
 		return n, nil
 	}
 	inject := func(in Instance, bp backplane.Backplane) Faults {
@@ -92,12 +95,12 @@ func opener(m mutant.Mutant) (Opener, Option) {
 		b := brokers[in.World]
 		mu.Unlock()
 		return Faults(n.Faults(mutant.Faults{
-			Cut:    func() { b.Cut(n.ID()) },
-			Hang:   func() { b.Hang(n.ID()) },
-			Deafen: func() { b.Deafen(n.ID()) },
-			Mute:   func() { b.Mute(n.ID()) },
-			Lose:   func() { b.Drop(n.ID(), math.MaxInt, nil) },
-			Heal:   func() { b.Heal(n.ID()) },
+			Cut:    func() { b.Cut(n.Node.ID()) },
+			Hang:   func() { b.Hang(n.Node.ID()) },
+			Deafen: func() { b.Deafen(n.Node.ID()) },
+			Mute:   func() { b.Mute(n.Node.ID()) },
+			Lose:   func() { b.Drop(n.Node.ID(), math.MaxInt, nil) },
+			Heal:   func() { b.Heal(n.Node.ID()) },
 		}))
 	}
 	stop := func(_ context.Context, world string) error {
@@ -123,7 +126,7 @@ func opener(m mutant.Mutant) (Opener, Option) {
 func face(t *testing.T, p Property, m mutant.Mutant) kill {
 	t.Helper()
 	open, faults := opener(m)
-	opts := []Option{faults, Bubble(), Seed(1), Child(facing(t.Context(), m))}
+	opts := []Option{faults, Bubble(), Seed(1), Claims(Cluster, Health), Child(facing(t.Context(), m))}
 	if p.Needs&NeedTime == 0 && !m.Full {
 		opts = append(opts, Short())
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/gobackplane/backplane/internal/faultnet"
 )
 
-// This file is the only one of the suite that calls a backplane.
+// This file is the only one of the suite that calls a backplane; its abilities are called in node_cluster.go.
 
 // instance is one opened backplane.
 type instance struct {
@@ -42,6 +42,9 @@ func (n *instance) open() {
 	defer cancel()
 	if err := n.tryOpen(ctx); err != nil {
 		n.w.fatalf("%s could not be opened: %w", n.name, err)
+	}
+	if a := n.w.property.Ability; a != "" && !a.of(n.backplane()) {
+		n.w.without("the backplane is no "+string(a), NotClaimed)
 	}
 }
 

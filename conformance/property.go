@@ -53,6 +53,9 @@ type Property struct {
 	Transport string
 	Needs     Need
 	Since     string // the version of the suite that has it first
+	// Ability is what the promise is about beyond the three verbs; "" for none. Where a backplane does not have it, the
+	// property is not claimed.
+	Ability Ability
 
 	// run is the schedule: what is opened, subscribed, published, cut and closed. Everything that happens is recorded,
 	// and the rules judge the record afterwards; run itself only fails for what the rules cannot know, with world.fatalf.
@@ -74,6 +77,7 @@ func Properties() []Property {
 		handlerProperties(),
 		pressureProperties(),
 		closingProperties(),
+		claimProperties(),
 		linkProperties(),
 	))
 }

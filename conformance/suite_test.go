@@ -14,12 +14,12 @@ import (
 // A foreign backplane, which shares nothing with this module's engine, is proven by the same suite.
 func TestForeignBackplane(t *testing.T) {
 	open, faults := toys(nil)
-	Test(t, open, faults, Bubble(), Strict())
+	Test(t, open, faults, Claims(), Bubble(), Strict())
 }
 
 func TestForeignBackplaneOutsideABubble(t *testing.T) {
 	open, faults := toys(nil)
-	Test(t, open, faults, Strict(), Short())
+	Test(t, open, faults, Claims(), Strict(), Short())
 }
 
 // broken is a toy with verbs replaced.

@@ -88,7 +88,9 @@ func transportRules() map[string]string {
 		"model/":                 ruleSinkOrder,
 		"claims/":                "Checker: an optional ability is implemented where the broker has it, and does what its comment says.",
 		"health/":                ruleSinkDown,
-		"cluster/":               ruleSubscribeNow,
+		"members/":               ruleSubscribeNow,
+		"members/death":          ruleSinkDown,
+		"ask/":                   rulePublish,
 	}
 }
 

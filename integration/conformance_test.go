@@ -17,6 +17,9 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
+// ours are the abilities of this module's engine.
+var ours = conformance.Claims(conformance.Cluster, conformance.Health)
+
 // over opens instances at a server by URL, through the suite's dialer.
 func over(url string) conformance.Opener {
 	return conformance.Transport(func(in conformance.Instance) transport.Opener {
@@ -44,7 +47,7 @@ func TestConformanceMiniredis(t *testing.T) {
 	start := func(_ context.Context, world string) error { return of(world).Restart() }
 	conformance.Test(t, conformance.Transport(func(in conformance.Instance) transport.Opener {
 		return redis.New(redis.Options{URL: "redis://" + of(in.World).Addr(), Dialer: in.Dial})
-	}, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), conformance.Subject("redis", "miniredis"))
+	}, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), ours, conformance.Subject("redis", "miniredis"))
 }
 
 // overTCP names what nobody can exercise over a connection: it loses nothing while it is healthy.
@@ -60,12 +63,12 @@ func restarts(server *redisserver.Server) conformance.Option {
 
 func TestConformanceRedis(t *testing.T) {
 	server := redisserver.Start(t, redisserver.Options{})
-	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...), conformance.Subject("redis", server.Version()))
+	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...), ours, conformance.Subject("redis", server.Version()))
 }
 
 func TestConformanceRedisTLS(t *testing.T) {
 	server := redisserver.Start(t, redisserver.Options{TLS: true, ClientCert: true})
-	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...))
+	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...), ours)
 }
 
 // rights are what a user of one namespace needs, as the documentation says.
@@ -96,7 +99,7 @@ func TestConformanceRedisACL(t *testing.T) {
 		return err
 	}
 	stop := func(context.Context, string) error { server.Kill(); return nil }
-	conformance.Test(t, conformance.Transport(open, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...))
+	conformance.Test(t, conformance.Transport(open, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), ours)
 }
 
 // A permission on "ward:*" opens the namespace ward and not ward2.

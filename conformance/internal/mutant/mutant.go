@@ -23,6 +23,8 @@ type Mutant struct {
 	Full bool
 	// Strict says that it shows only where what cannot be exercised is a failure.
 	Strict bool
+	// Bare says that programs see nothing but the three verbs of its instances.
+	Bare bool
 	// Ends says that the defect ends the process, and with which words: it faces its property in a child process.
 	Ends string
 
@@ -44,7 +46,7 @@ func each(breakIt func(*Node)) func(*World) func(*Node) {
 func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
-		handlers(), pressure(), overflows(), closing(), links(), gaps(), outages(), doubts(),
+		handlers(), pressure(), overflows(), closing(), claims(), askings(), links(), gaps(), outages(), doubts(),
 		transports(), transportStreams(), transportNames(), transportFates(),
 	)
 }
@@ -98,6 +100,7 @@ func (w *World) Open(ctx context.Context, in Instance) (*Node, error) {
 	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) { s.handler(ctx, e) }
 	n.unsubscribe = func(ctx context.Context, s *Sub) error { return s.healthy.Close(ctx) }
 	n.onHealth = healthy.OnHealth
+	n.id, n.members, n.askAll, n.answer = healthy.ID, healthy.Members, healthy.AskAll, healthy.Answer
 	n.faults = func(f Faults) Faults { return f }
 	w.breakIt(n)
 	w.mu.Lock()
@@ -137,6 +140,10 @@ type Node struct {
 	unsubscribe func(ctx context.Context, s *Sub) error
 	close       func(ctx context.Context) error
 	onHealth    func(f func(backplane.Health)) (stop func())
+	id          func() backplane.NodeID
+	members     func() []backplane.Member
+	askAll      func(ctx context.Context, service string, request []byte) ([]backplane.Answer, error)
+	answer      func(service string, f backplane.AnswerFunc) (stop func())
 	faults      func(Faults) Faults
 }
 
@@ -207,6 +214,22 @@ func (s *Sub) Close(ctx context.Context) error {
 
 // Close implements [backplane.Backplane].
 func (n *Node) Close(ctx context.Context) error { return n.close(ctx) }
+
+// ID implements [backplane.Cluster].
+func (n *Node) ID() backplane.NodeID { return n.id() }
+
+// Members implements [backplane.Cluster].
+func (n *Node) Members() []backplane.Member { return n.members() }
+
+// AskAll implements [backplane.Cluster].
+func (n *Node) AskAll(ctx context.Context, service string, request []byte) ([]backplane.Answer, error) {
+	return n.askAll(ctx, service, request)
+}
+
+// Answer implements [backplane.Cluster].
+func (n *Node) Answer(service string, f backplane.AnswerFunc) (stop func()) {
+	return n.answer(service, f)
+}
 
 // OnHealth implements [backplane.HealthReporter].
 func (n *Node) OnHealth(f func(backplane.Health)) (stop func()) { return n.onHealth(f) }
