@@ -126,8 +126,8 @@ func matrixHead(mutants, properties int) string {
 <!-- Made by "make docs" of package conformance/internal/mutant and a run of the matrix. -->
 
 A suite is worth as much as the broken backplanes that it catches. Here are %d, each our engine over the in-memory transport
-with one defect, and the property that has to find each of them out. [A test](../conformance/matrix_test.go) lets each face
-its property: none survives, none is caught by a timeout alone, and each of the %d properties catches one at least.
+with one defect in the one or the other, and the property that has to find each of them out. [A test](../conformance/matrix_test.go)
+lets each face its property: none survives, none is caught by a timeout alone, and each of the %d properties catches one at least.
 
 | property | broken backplane | its defect | seen elsewhere | how it is seen |
 |---|---|---|---|---|
@@ -148,7 +148,26 @@ func writeMatrix(t *testing.T, kills []kill) {
 	for _, k := range kills {
 		fmt.Fprintf(&b, "%s %s |\n", matrixRow(k.mutant), cell(steady(firstLine(k))))
 	}
+	b.WriteString(survivorsDocument())
 	writeDocument(t, matrixFile, b.String())
+}
+
+// survivorsDocument lists the lies of a transport that the engine makes up for.
+func survivorsDocument() string {
+	var b strings.Builder
+	b.WriteString(`
+## What the engine makes up for
+
+These transports break a rule of package transport as well, and no promise breaks with it. The suite has to find nothing,
+[over all properties](../conformance/survivors_test.go), although each of them does lie.
+
+| broken transport | its defect |
+|---|---|
+`)
+	for _, m := range mutant.Survivors() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", m.Name, cell(m.Defect))
+	}
+	return b.String()
 }
 
 // steady takes out of a text what each run draws anew, and shortens it.
