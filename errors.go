@@ -21,6 +21,10 @@ var (
 
 	ErrUncertain = transport.ErrUncertain // the message may have been taken; it is heard once or not at all
 
+	ErrInvalidKey  = transport.ErrInvalidKey  // a store's key is empty, too long, or holds other bytes than a key may
+	ErrKeyNotFound = transport.ErrKeyNotFound // a store's key has no value
+	ErrConflict    = transport.ErrConflict    // a store's key has another revision than the write named; nothing was written
+
 	ErrInvalidOption = transport.ErrInvalidOption // an option or URL does not fit; the text says what to write instead
 )
 
@@ -35,7 +39,7 @@ var (
 
 // Error is the type of every error that this package's functions return. It never holds a payload or a secret.
 type Error struct {
-	Op      string  // "open", "publish", "subscribe", "unsubscribe", "ask", "close"
+	Op      string  // "open", "publish", "subscribe", "unsubscribe", "ask", "close"; of a Store "get", "create", "update", "delete", "expire", "watch"
 	Address Address // the zero Address where there is none
 	Err     error   // the cause; errors.Is and errors.As look through it
 

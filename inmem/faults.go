@@ -124,12 +124,13 @@ func (b *Broker) on(node transport.NodeID, do func(*client)) {
 }
 
 // Stop ends the broker as a killed process would: every connection is closed and the link of every node is down when
-// Stop returns (a deaf node's when it is healed), what is subscribed is forgotten, and connecting is refused until
+// Stop returns (a deaf node's when it is healed), what is subscribed or stored is forgotten, and connecting is refused until
 // [Broker.Start].
 func (b *Broker) Stop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.stopped = true
+	b.forgetAll()
 	for _, c := range b.clients {
 		c.hangUp(errStopped)
 	}
@@ -150,13 +151,14 @@ const (
 	OpConnect   Op = "connect" // as a wrong password does
 	OpSubscribe Op = "subscribe"
 	OpPublish   Op = "publish"
+	OpStore     Op = "store" // any of the store's, reading ones too
 )
 
 // Request is one operation of a node, for [Broker.Deny].
 type Request struct {
 	Node    transport.NodeID
 	Op      Op
-	Channel string // "" for OpConnect; it begins with the namespace and the delimiter
+	Channel string // "" for OpConnect; it begins with the namespace and the delimiter; for OpStore the key, with ':' between
 }
 
 // Deny refuses every request from now on for which refuse returns true, as an access list does: with an error wrapping

@@ -15,6 +15,8 @@
 // subscription was confirmed, on the publisher's goroutine. So without a fault nothing is queued, nothing is lost, and
 // when Publish has returned every node has the frame. One broker does one thing at a time.
 //
+// It has a store (see [transport.Store]), which [Broker.Stop] empties.
+//
 // The package runs inside a testing/synctest bubble: it starts no goroutine and no timer, except while [Broker.Delay]
 // holds frames back for a node.
 package inmem
@@ -63,6 +65,9 @@ type Broker struct {
 	channels map[string][]*client         // who is subscribed; no empty entries
 	deny     func(Request) bool           // nil denies nothing
 	stopped  bool
+	kept     map[string]*kept   // the store: by namespace, ':' and key
+	revision transport.Revision // of the newest write to it
+	stored   chan struct{}      // closed, and replaced, with every change of it
 }
 
 // NewBroker returns a broker without nodes, faults and limits.
@@ -78,6 +83,8 @@ func NewBrokerWith(o Options) *Broker {
 		options:  o,
 		clients:  make(map[transport.NodeID]*client),
 		channels: make(map[string][]*client),
+		kept:     make(map[string]*kept),
+		stored:   make(chan struct{}),
 	}
 }
 
@@ -92,7 +99,7 @@ func (b *Broker) Opener() transport.Opener {
 		if _, taken := b.clients[c.Node]; taken {
 			return nil, fmt.Errorf("%w: node %q is on this broker already; ids are new for every node", transport.ErrInvalidOption, c.Node)
 		}
-		t := &client{broker: b, id: c.Node, changed: make(chan struct{})}
+		t := &client{broker: b, id: c.Node, namespace: c.Namespace, changed: make(chan struct{})}
 		b.clients[c.Node] = t
 		return t, nil
 	}

@@ -14,8 +14,9 @@ import (
 //
 // Its only goroutine is the one that hands over delayed frames; Close waits for it.
 type client struct {
-	broker *Broker
-	id     transport.NodeID
+	broker    *Broker
+	id        transport.NodeID
+	namespace string
 
 	// All below are guarded by broker.mu.
 	sink   transport.Sink
@@ -80,6 +81,7 @@ func (c *client) Connect(ctx context.Context, _ transport.Link) error {
 		return fmt.Errorf("%w: the broker refuses this node", transport.ErrDenied)
 	}
 	c.conn = &conn{channels: make(map[string]struct{})}
+	c.wake() // whoever watches the store
 	return nil
 }
 

@@ -31,6 +31,7 @@ type bus struct {
 var (
 	_ transport.Transport = (*bus)(nil)
 	_ transport.Checker   = (*bus)(nil)
+	_ transport.Store     = (*bus)(nil)
 )
 
 func newBus(s *settings, c transport.Config) *bus {

@@ -16,9 +16,10 @@ import (
 // Both end when the socket is closed, and stop waits for them. Beside them there is one goroutine for each endpoint
 // while Connect asks several for their role (endpoints.go), and those of go-redis that hand it our socket.
 type link struct {
-	bus *bus
-	pub *publisher
-	sub *session
+	bus   *bus
+	pub   *publisher
+	sub   *session
+	store *line // opened when it is used
 
 	queue    chan *command // unbuffered: what send takes is written, what it does not take was never sent
 	expected chan *command // written, and not yet confirmed or refused; the server answers in order
@@ -37,7 +38,7 @@ const maxExpected = 64
 
 func newLink(b *bus, pub, sub *session) *link {
 	return &link{
-		bus: b, pub: newPublisher(b, pub), sub: sub,
+		bus: b, pub: newPublisher(b, pub), sub: sub, store: newLine(b, pub.addr, storing, nil),
 		queue: make(chan *command), expected: make(chan *command, maxExpected),
 		sent: make(chan struct{}), received: make(chan struct{}), dead: make(chan struct{}),
 	}
@@ -55,6 +56,7 @@ func (l *link) end(cause error, told bool) {
 		close(l.dead)
 		l.sub.close()
 		l.pub.close()
+		l.store.close()
 	})
 }
 

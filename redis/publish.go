@@ -6,26 +6,20 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gobackplane/backplane/transport"
 )
 
-// publisher is the publishing side of a link: one session at a time, which one call at a time uses. When its connection
-// fails the call in progress says so, and the next one opens another session to the same endpoint.
+// publisher is the publishing side of a link. When its connection fails the call in progress says so, and the next one
+// opens another session to the same endpoint.
 type publisher struct {
-	bus  *bus
-	addr string
+	*line
 
-	turn chan struct{} // holds a token for who may use what follows
-	w    *bufio.Writer // to the session's socket
-	r    *reader       // from it
-
-	mu      sync.Mutex
-	session *session           // nil after a failure; changed by who has the turn; guarded by mu
-	giveUp  context.CancelFunc // ends the opening under way; guarded by mu
-	closed  bool               // guarded by mu
+	// Used by who has the turn.
+	w  *bufio.Writer // to the session's socket
+	r  *reader       // from it
+	of *session      // whose socket that is
 }
 
 const (
@@ -34,25 +28,20 @@ const (
 )
 
 func newPublisher(b *bus, s *session) *publisher {
-	p := &publisher{
-		bus: b, addr: s.addr, turn: make(chan struct{}, 1),
-		w: bufio.NewWriterSize(s.sock, writeBuffer), r: newReader(s.sock, replyBuffer), session: s,
+	return &publisher{
+		line: newLine(b, s.addr, publishing, s),
+		w:    bufio.NewWriterSize(s.sock, writeBuffer), r: newReader(s.sock, replyBuffer), of: s,
 	}
-	p.turn <- struct{}{}
-	return p
 }
 
-// close gives the connection up at once, which unblocks calls under way.
-func (p *publisher) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
-	if p.session != nil {
-		p.session.close()
+// use makes w and r those of a session.
+func (p *publisher) use(s *session) {
+	if p.of == s {
+		return
 	}
-	if p.giveUp != nil {
-		p.giveUp()
-	}
+	p.of = s
+	p.w.Reset(s.sock)
+	p.r.reset(s.sock)
 }
 
 // pipelined is how many frames are sent before the first answer is read: a batch of the engine.
@@ -65,6 +54,7 @@ func (p *publisher) publish(ctx context.Context, frames []transport.Frame) []err
 		return all(len(frames), err)
 	}
 	defer p.leave()
+	p.use(s)
 	before := s.sock.wire.sent.Load()
 	outcomes := &outcomes{n: len(frames)}
 	err = p.run(ctx, s, func() error {
@@ -182,86 +172,5 @@ func (p *publisher) check(ctx context.Context) error {
 		return refusal(err.Error())
 	default:
 		return unavailable(err, "the server did not tell its role")
-	}
-}
-
-// run lets f use the session, and closes its socket when ctx ends. After any error but a reply the session is thrown
-// away: answers that come later would be taken for those of the next call.
-func (p *publisher) run(ctx context.Context, s *session, f func() error) error {
-	stop := context.AfterFunc(ctx, s.sock.abort)
-	err := f()
-	switch ended := !stop(); {
-	case ended && err != nil:
-		p.drop(s)
-		return ctx.Err()
-	case ended, err != nil && !isReply(err):
-		p.drop(s)
-	}
-	return err
-}
-
-// enter waits for the turn, and opens a session if there is none. The errors are definite: nothing was sent.
-func (p *publisher) enter(ctx context.Context) (*session, error) {
-	ended := func() error { return unavailable(ctx.Err(), "nothing was sent") }
-	if ctx.Err() != nil { // or the turn could be taken all the same, and a good connection closed for nothing
-		return nil, ended()
-	}
-	select {
-	case <-p.turn:
-	case <-ctx.Done():
-		return nil, ended()
-	}
-	s, err := p.reopen(ctx)
-	if err != nil {
-		p.leave()
-		return nil, err
-	}
-	return s, nil
-}
-
-func (p *publisher) leave() { p.turn <- struct{}{} }
-
-// reopen returns the session, or opens a new one. The caller has the turn.
-func (p *publisher) reopen(ctx context.Context) (*session, error) {
-	p.mu.Lock()
-	if p.session != nil || p.closed {
-		defer p.mu.Unlock()
-		if p.closed {
-			return nil, errGivenUp
-		}
-		return p.session, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	p.giveUp = cancel
-	p.mu.Unlock()
-
-	s, err := p.bus.openMaster(ctx, p.addr, publishing)
-
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.giveUp = nil
-	switch {
-	case p.closed:
-		if err == nil {
-			s.close()
-		}
-		return nil, errGivenUp
-	case err != nil:
-		return nil, err
-	}
-	p.session = s
-	p.w.Reset(s.sock)
-	p.r.reset(s.sock)
-	return s, nil
-}
-
-// drop throws a session away. The caller has the turn.
-func (p *publisher) drop(s *session) {
-	s.close()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.session == s {
-		p.session = nil
 	}
 }

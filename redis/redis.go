@@ -17,13 +17,18 @@
 // a replica reaches only that replica's subscribers, and the server does not say so. With several endpoints one of the
 // two is required; with one endpoint a warning is logged once.
 //
+// The store (see [transport.Store]) needs keys as well:
+//
+//	ACL SETUSER ward ~ward:* +get +set +del +exists +pexpire +persist +time +eval
+//
 // # How it works
 //
 // A link is two connections to the same server: one publishes, one subscribes. go-redis logs in on both and asks for
 // their role; what follows, the three commands of pub/sub, this package speaks itself, so that nothing is retried, queued
 // or connected anew behind the engine's back, and the fate of every frame is known (decision 0008 in docs/decisions).
 // When the subscribing connection fails the link is down. When the publishing connection fails, the publish in progress
-// says so, and the next one makes a new connection. Pub/sub ignores database numbers: the namespace is what separates
+// says so, and the next one makes a new connection. The store has a third connection to the same server, made when it is
+// first used; there go-redis speaks. Pub/sub ignores database numbers: the namespace is what separates
 // applications.
 package redis
 

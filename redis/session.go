@@ -19,6 +19,7 @@ import (
 const (
 	publishing  = "pub"
 	subscribing = "sub"
+	storing     = "store"
 )
 
 // session is one connection to a server that has let us in: a socket that we dialed, and a go-redis client that knows

@@ -24,6 +24,13 @@ var (
 	// ErrUncertain: the message may or may not have been taken; it is delivered once or not at all.
 	ErrUncertain = errors.New("outcome uncertain")
 
+	// ErrInvalidKey: a key of a Store is empty, too long, or holds other bytes than letters, digits, '-', '_', '/' and '='.
+	ErrInvalidKey = errors.New("invalid key")
+	// ErrKeyNotFound: a key of a Store has no value.
+	ErrKeyNotFound = errors.New("no such key")
+	// ErrConflict: a key of a Store has another revision than the write named. Nothing was written.
+	ErrConflict = errors.New("revision conflict")
+
 	// ErrInvalidOption: an option, or a URL, does not fit. The text names the setting and what to write instead.
 	ErrInvalidOption = errors.New("invalid option")
 	// ErrReadOnly: the server we are connected to is not the one that may publish (a replica, a demoted master).
