@@ -82,21 +82,70 @@ func runProgram(t *testing.T, program string) (out string, err error) {
 	return string(b), err
 }
 
+// The code in the guide for transports is that of the example, and what is nobody's compiles; each property it names exists.
+func TestTransportGuide(t *testing.T) {
+	guide := read(t, "docs/transports.md")
+	blocks := strings.Split(guide, "```go\n")
+	if len(blocks) != 3 {
+		t.Fatalf("%d blocks of code, not 2", len(blocks)-1)
+	}
+	code := func(block string) string {
+		code, _, _ := strings.Cut(block, "```\n")
+		return code
+	}
+	if !strings.Contains(read(t, "examples/transports/relay/relay_test.go"), code(blocks[1])) {
+		t.Error("the first block is not in relay_test.go")
+	}
+	out, err := runProgram(t, `package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"testing"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/conformance"
+)
+
+type options struct {
+	Namespace string
+	Dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	Logger    *slog.Logger
+}
+
+func main() { _ = TestConformance }
+
+`+strings.ReplaceAll(strings.ReplaceAll(code(blocks[2]), "mine.Options", "options"), "mine.Open", "open2")+`
+func open2(context.Context, options) (backplane.Backplane, error) { return nil, nil }
+`)
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	namesProperties(t, "docs/transports.md", guide, 20)
+}
+
 // What the README promises is named by properties that exist.
 func TestREADMENamesProperties(t *testing.T) {
+	_, promises, _ := strings.Cut(read(t, "README.md"), "\n## What is promised\n")
+	promises, _, _ = strings.Cut(promises, "What is **not** promised")
+	namesProperties(t, "README.md", promises, 10)
+}
+
+// namesProperties checks that a text names some properties at least, and none that does not exist.
+func namesProperties(t *testing.T, document, text string, least int) {
+	t.Helper()
 	known := map[string]bool{}
 	for _, p := range conformance.Properties() {
 		known[p.ID] = true
 	}
-	_, promises, _ := strings.Cut(read(t, "README.md"), "\n## What is promised\n")
-	promises, _, _ = strings.Cut(promises, "What is **not** promised")
-	named := regexp.MustCompile("`([a-z]+/[a-z-]+)`").FindAllStringSubmatch(promises, -1)
-	if len(named) < 10 {
-		t.Errorf("only %d properties are named", len(named))
+	named := regexp.MustCompile("`([a-z]+/[a-z-]+)`").FindAllStringSubmatch(text, -1)
+	if len(named) < least {
+		t.Errorf("%s names only %d properties", document, len(named))
 	}
 	for _, match := range named {
 		if !known[match[1]] {
-			t.Errorf("README.md promises %s, which is no property", match[1])
+			t.Errorf("%s names %s, which is no property", document, match[1])
 		}
 	}
 }

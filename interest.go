@@ -55,6 +55,7 @@ type loss struct {
 type waiter struct {
 	sub  *subscription
 	done chan error // buffered; gets one value
+	said error      // why the last attempt failed, nil if none has; guarded by interestTable.mu
 }
 
 // interestTable finds interests by channel.

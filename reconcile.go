@@ -184,6 +184,9 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 		case in.refs == 0:
 			t.queue(in) // the broker may hold it
 		default:
+			for _, w := range in.waiters {
+				w.said = err
+			}
 			l.later = append(l.later, in)
 			l.unsure++
 		}

@@ -40,6 +40,8 @@ func (n *Node) Subscribe(ctx context.Context, to Address, h Handler) (Subscripti
 		err = fmt.Errorf("%w: the broker has not confirmed the subscription: %w", ErrUnavailable, context.Cause(ctx))
 		if c := l.condition(time.Now()); c.Err != nil {
 			err = fmt.Errorf("%w (%w)", err, c.Err)
+		} else if w.said != nil { // its class is the transport's matter
+			err = fmt.Errorf("%w (the last attempt: %s)", err, w.said.Error())
 		}
 	}
 	if err != nil {

@@ -30,7 +30,7 @@ func linkProperties() []Property {
 			ID:    "link/gap-complete",
 			Says:  "every subscription that an outage may have touched gets its gap, also those that nothing was published to.",
 			Why:   "one group would be fetched anew, another would stay wrong.",
-			Often: "gaps only for the channels that are heard of again.",
+			Often: "a client library that reconnects and tells nobody, gaps only for the channels that are heard of again.",
 			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud"}, run: linkGapComplete,
 		},
 		{
@@ -44,14 +44,14 @@ func linkProperties() []Property {
 			ID:    "link/resubscribe",
 			Says:  "after an outage all subscriptions are in force again without help.",
 			Why:   "a group would be deaf until the process restarts.",
-			Often: "only some are restored, or none when the first attempt fails.",
+			Often: "a client library that reconnects and tells nobody, only some are restored, or none when the first attempt fails.",
 			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud"}, run: linkResubscribe,
 		},
 		{
 			ID:    "link/publish-down",
 			Says:  "publishing while the link is down fails or waits within its context; it does not return nil for a message that is lost.",
 			Why:   "the program would believe that the alert is out.",
-			Often: "a buffer of the client library that is emptied when the connection is lost for good.",
+			Often: "a buffer of the client library that is emptied when the connection is lost for good, a lost answer reported as a refusal.",
 			Needs: NeedLink, Since: "v1", about: []string{"must", "mustNot", "errors", "noFalseAlarm"}, run: linkPublishDown,
 		},
 		{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -200,6 +201,9 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	f := &Failure{Property: w.property}
 	if s.found.overTransport() {
 		f.Transport = w.property.Transport
+	}
+	if !slices.ContainsFunc(h.Nodes, func(n nodeRecord) bool { return n.Open.Result.Class == ok }) {
+		f.Property.Often, f.Transport = "the opener, or what it is given; the promise itself was not put to the test.", ""
 	}
 	if !f.explain(w, h, detail) {
 		r.Verdict = Proven

@@ -31,8 +31,9 @@ const (
 // transportRules has the rule for a property by its id, or by its chapter ("link/") where most of a chapter rests on one.
 func transportRules() map[string]string {
 	return map[string]string{
-		"deliver/":               ruleSinkOrder,
-		"deliver/once":           ruleNoRetry,
+		"deliver/": ruleSinkOrder,
+		"deliver/once": "Transport.Subscribe: it returns when the broker has confirmed, and whatever comes from then on reaches the sink, " +
+			"also what this node published. Twice: Transport retries nothing by itself.",
 		"deliver/every-instance": ruleSubscribe,
 		"deliver/self":           "Transport.Publish: the broker sends a frame also to the connection of the node that published it.",
 		"deliver/nobody":         ruleUnsubscribe,
