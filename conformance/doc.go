@@ -1,18 +1,21 @@
 // Package conformance proves a backplane: it takes a function that opens one, and puts every promise of the contract to
-// the test, one property each.
+// the test, one property each. For a transport under this module's engine that is
 //
 //	func TestConformance(t *testing.T) {
-//		conformance.Test(t, func(ctx context.Context, in conformance.Instance) (backplane.Backplane, error) {
-//			return mybackplane.Open(ctx, brokerURL(t), mybackplane.Options{
-//				Namespace: in.Namespace, // keeps properties apart
-//				Dial:      in.Dial,      // lets the suite cut the wire
-//				Logger:    in.Logger,    // shown when a property fails
-//			})
-//		})
+//		open := func(in conformance.Instance) transport.Opener {
+//			return mytransport.New(mytransport.Options{Address: address, Dial: in.Dial})
+//		}
+//		conformance.Test(t, conformance.Transport(open, backplane.Options{}), conformance.Strict())
 //	}
 //
-// It needs nothing of this module's engine: a foreign backplane is proven by the same properties. A transport under the
-// engine is opened with [Transport].
+// It needs nothing of the engine: a foreign backplane is proven by the same properties, with an [Opener] by hand that
+// passes on what [Instance] has. docs/transports.md in this module's repository goes from nothing to a verdict for both.
+//
+// # Who has it put to the test
+//
+// [Test] makes a subtest of each property, [Check] returns a [Report] without package testing, [Run] judges one property.
+// What they need to make links and brokers fail comes from [Instance.Dial], [Inject] and [Broker]. An option that does
+// not fit is refused before anything is opened.
 //
 // # How it works
 //

@@ -17,6 +17,12 @@
 //     library that insists on reconnecting must report [Sink.Down] first.
 //   - Queue without bound. Frames are handed to the [Sink] as they are read; the sink never blocks.
 //   - Call a [Sink] method while holding a lock that one of its own methods needs.
+//
+// # How to know that it is right
+//
+// Package conformance proves a transport in a test of ten lines, and its failures name the rule here that was usually
+// broken. docs/transports.md in this module's repository says what to write in which order, and examples/transports/relay
+// is a complete transport that is no part of this module.
 package transport
 
 import (
@@ -57,7 +63,7 @@ type Config struct {
 // Limits states what the broker can carry. The engine makes names that fit and stops coalescing at MaxFrame.
 type Limits struct {
 	// MaxFrame is the largest frame in bytes, 0 for no limit below 512 MiB. Opening a node fails where the node's
-	// MaxPayload does not fit.
+	// MaxPayload does not fit; a frame needs 4 KiB beside it.
 	MaxFrame int
 	// MaxChannel is the longest channel name in bytes, 0 for no limit. At least 60.
 	MaxChannel int
