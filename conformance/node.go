@@ -10,7 +10,7 @@ import (
 	"github.com/gobackplane/backplane/internal/faultnet"
 )
 
-// This file is the only one of the suite that calls a backplane; its abilities are called in node_cluster.go.
+// This file is the only one of the suite that calls a backplane; its abilities are called in node_cluster.go and health.go.
 
 // instance is one opened backplane.
 type instance struct {
@@ -79,7 +79,7 @@ func (n *instance) tryOpen(ctx context.Context) error {
 // watchHealth begins to watch the instance's health. The function it returns waits until it has not been up since, or for
 // d, and reports whether it was so. Where the backplane does not tell its health, it waits for d and believes it.
 func (n *instance) watchHealth() (wasDown func(d time.Duration) bool) {
-	reporter, tells := n.backplane().(backplane.HealthReporter)
+	reporter, tells := n.reporter()
 	if !tells {
 		return func(d time.Duration) bool { return rest(n.w.ctx, d) }
 	}

@@ -79,6 +79,8 @@ func Properties() []Property {
 		closingProperties(),
 		claimProperties(),
 		linkProperties(),
+		aroundProperties(),
+		lostProperties(),
 	))
 }
 

@@ -51,7 +51,7 @@ func TestConformanceMiniredis(t *testing.T) {
 }
 
 // overTCP names what nobody can exercise over a connection: it loses nothing while it is healthy.
-var overTCP []string
+var overTCP = []string{"link/lost-middle", "link/lost-tail"}
 
 // restarts makes the suite kill a server and start it again, which then has forgotten everything.
 func restarts(server *redisserver.Server) conformance.Option {

@@ -48,6 +48,7 @@ func All() []Mutant {
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
 		handlers(), pressure(), overflows(), closing(), claims(), askings(), links(), gaps(), outages(), doubts(),
 		transports(), transportStreams(), transportNames(), transportFates(),
+		around(), lost(),
 	)
 }
 

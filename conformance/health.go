@@ -1,0 +1,84 @@
+package conformance
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane"
+)
+
+// healthLog is what an instance tells of its health, as it is told.
+type healthLog struct {
+	n    *instance
+	stop func()
+
+	mu     sync.Mutex
+	states []backplane.State // guarded by mu
+	more   chan struct{}     // guarded by mu; closed and replaced with each state
+	seen   int               // for the property's own goroutine: how many of them await has looked at
+}
+
+func (n *instance) reporter() (backplane.HealthReporter, bool) {
+	r, tells := n.backplane().(backplane.HealthReporter)
+	return r, tells
+}
+
+// needHealth ends the property if the instance does not tell its health.
+func (n *instance) needHealth() {
+	if _, tells := n.reporter(); !tells {
+		n.w.without("the backplane does not tell its health: it is no backplane.HealthReporter", NotClaimed)
+	}
+}
+
+// health is what the instance says now; only for one that says it.
+func (n *instance) health() backplane.Health {
+	r, _ := n.reporter()
+	return r.Health()
+}
+
+// followHealth begins to note what the instance tells of its health. The property fails if a state is told twice in a row.
+func (n *instance) followHealth() *healthLog {
+	l := &healthLog{n: n, more: make(chan struct{})}
+	r, _ := n.reporter()
+	l.stop = r.OnHealth(func(h backplane.Health) {
+		_ = r.Health() // which must be possible from here
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if k := len(l.states); k > 0 && l.states[k-1] == h.State {
+			n.w.fail(fmt.Errorf("%s told twice in a row that it is %v", n.name, h.State), false)
+		}
+		l.states = append(l.states, h.State)
+		close(l.more)
+		l.more = make(chan struct{})
+	})
+	return l
+}
+
+// await waits for a state to be told that has not been looked at yet.
+func (l *healthLog) await(what string, is func(backplane.State) bool) {
+	w := l.n.w
+	defer w.while("health of " + l.n.name)()
+	limit := time.NewTimer(w.suite.patience)
+	defer limit.Stop()
+	for {
+		l.mu.Lock()
+		for l.seen < len(l.states) {
+			l.seen++
+			if is(l.states[l.seen-1]) {
+				l.mu.Unlock()
+				return
+			}
+		}
+		told, more := len(l.states), l.more
+		l.mu.Unlock()
+		select {
+		case <-more:
+		case <-w.ctx.Done():
+			w.check()
+		case <-limit.C:
+			w.fatalf("%s has not told within %v that it is %s; it told %d states, and says %v now",
+				l.n.name, w.suite.patience, what, told, l.n.health().State)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package mutant
+
+import (
+	"context"
+	"sync"
+
+	"github.com/gobackplane/backplane"
+)
+
+// lost are mutants that do not tell well what vanished on a healthy link.
+func lost() []Mutant {
+	counting := func(count func(*backplane.Gap)) func(*World) func(*Node) {
+		return each(func(n *Node) {
+			n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+				if g, is := e.(*backplane.Gap); is && g.Cause == backplane.GapNumbers {
+					other := *g
+					count(&other)
+					e = &other
+				}
+				s.handler(ctx, e)
+			}
+		})
+	}
+	return []Mutant{
+		{
+			Name: "numberless", Defect: "what vanishes on a healthy link is not missed.", Breaks: "link/lost-middle",
+			world: each(func(n *Node) {
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					if !byNumbers(e) {
+						s.handler(ctx, e)
+					}
+				}
+			}),
+		},
+		{
+			Name: "counts-but-one", Defect: "a gap does not count the last message that is missing.", Breaks: "link/lost-middle",
+			world: counting(func(g *backplane.Gap) { g.Missed = max(1, g.Missed-1) }),
+		},
+		{
+			Name: "does-not-count", Defect: "a gap says that something is missing, and not how much of whom.", Breaks: "link/lost-middle",
+			world: counting(func(g *backplane.Gap) { g.Missed, g.Publisher = 0, "" }),
+		},
+		{
+			Name: "counts-afterwards", Defect: "the gap of what vanished comes after the message that shows it.", Breaks: "link/lost-middle",
+			world: each(func(n *Node) {
+				var mu sync.Mutex
+				held := map[*Sub]backplane.Event{}
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					mu.Lock()
+					gap := held[s]
+					delete(held, s)
+					if byNumbers(e) && gap == nil {
+						held[s] = e
+						mu.Unlock()
+						return
+					}
+					mu.Unlock()
+					s.handler(ctx, e)
+					if gap != nil {
+						s.handler(ctx, gap)
+					}
+				}
+			}),
+		},
+		{
+			Name: "tail-on-demand", Defect: "what vanished is missed only when the next message comes.", Breaks: "link/lost-tail",
+			world: each(func(n *Node) {
+				var mu sync.Mutex
+				held := map[*Sub][]backplane.Event{}
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					mu.Lock()
+					if byNumbers(e) {
+						held[s] = append(held[s], e)
+						mu.Unlock()
+						return
+					}
+					gaps := held[s]
+					delete(held, s)
+					mu.Unlock()
+					for _, g := range gaps {
+						s.handler(ctx, g)
+					}
+					s.handler(ctx, e)
+				}
+			}),
+		},
+	}
+}
+
+func byNumbers(e backplane.Event) bool {
+	g, is := e.(*backplane.Gap)
+	return is && g.Cause == backplane.GapNumbers
+}

@@ -1,0 +1,95 @@
+package conformance
+
+import "fmt"
+
+// Chapter 9, continued: what is lost although every link is healthy.
+
+func lostProperties() []Property {
+	const why = "no link event tells of it, so nothing but the numbers of messages can."
+	return []Property{
+		{
+			ID:    "link/lost-middle",
+			Says:  "messages that are lost on a healthy link are told by an exact count for each publisher, before its next message.",
+			Why:   why,
+			Often: "no numbers, or one row of numbers for all publishers.",
+			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud", "counts"}, run: linkLostMiddle,
+		},
+		{
+			ID:    "link/lost-tail",
+			Says:  "the loss of the last messages on a healthy link is told although nothing comes after them.",
+			Why:   "the last message is the state that everybody looks at from then on.",
+			Often: "a gap that waits for the next message to show it.",
+			Needs: NeedLink | NeedTime, Since: "v1", about: []string{"must", "counts"}, run: linkLostTail,
+		},
+	}
+}
+
+const noLoss = "nobody can lose a message on a healthy link: Inject gives no Lose"
+
+func linkLostMiddle(w *world) {
+	crew, room := w.crew(), group("room")
+	misses, other := crew[0], crew[1]
+	if !misses.canLose() {
+		w.notExercised(noLoss)
+	}
+	s := misses.subscribe(room)
+	other.subscribe(room) // it misses nothing, and must not be told that it did
+	for round := range 3 {
+		w.arrives(other.publish(room), []int{s.id})
+		w.arrives(misses.publish(room), []int{s.id})
+		loses := []struct {
+			by          *instance
+			lost, known int
+		}{{other, 1 + 3*round, w.missed(s, other)}, {misses, 2, w.missed(s, misses)}}
+		misses.lose()
+		for _, l := range loses {
+			for range l.lost {
+				l.by.publish(room)
+			}
+		}
+		misses.heal()
+		for _, l := range loses {
+			next := l.by.publish(room)
+			w.await(w.describe(s.id, next), func() bool { return w.rec.subs[s.id].heard[next] > 0 })
+			if told := w.missed(s, l.by) - l.known; told != l.lost {
+				w.fail(fmt.Errorf("%s lost %d messages of %s, and the gaps before the next one count %d", misses.name, l.lost, l.by.name, told), true)
+				return
+			}
+		}
+	}
+}
+
+func linkLostTail(w *world) {
+	crew, room := w.crew(), group("room")
+	misses, publisher := crew[0], crew[1]
+	if !misses.canLose() {
+		w.notExercised(noLoss)
+	}
+	first, second := misses.subscribe(room), misses.subscribe(room)
+	publisher.subscribe(room)
+	w.arrives(publisher.publish(room), []int{first.id, second.id})
+	misses.lose()
+	last := publisher.publish(room)
+	misses.heal()
+	for _, s := range []*sub{first, second} {
+		w.await(w.describe(s.id, last)+", or of its loss", func() bool { return w.rec.delivered(s.id, last) })
+	}
+}
+
+// missed is how many messages of an instance a subscription was told to be missing.
+func (w *world) missed(s *sub, by *instance) (told int) {
+	w.rec.mu.Lock()
+	defer w.rec.mu.Unlock()
+	id := w.rec.h.Nodes[by.id].ID
+	for i := range w.rec.h.Runs { // not every backplane tells its instances' ids
+		if r := &w.rec.h.Runs[i]; id == "" && r.Pub >= 0 && w.rec.h.Pubs[r.Pub].Node == by.id {
+			id = r.Publisher
+		}
+	}
+	for i := range w.rec.h.Runs {
+		if r := &w.rec.h.Runs[i]; r.Sub == s.id && r.Missed > 0 && r.Publisher == id {
+			told += int(r.Missed) //nolint:gosec // far below
+		}
+	}
+	return told
+}
