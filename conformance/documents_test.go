@@ -51,7 +51,8 @@ var chapters = map[string]string{
 	"clock":       "Clocks",
 	"claims":      "Abilities",
 	"health":      "Health",
-	"cluster":     "Members and questions",
+	"members":     "Members",
+	"ask":         "Questions",
 	"model":       "Random schedules",
 }
 
@@ -101,6 +102,9 @@ what a transport under our engine has usually broken when the property fails.
 			fmt.Fprintf(&b, "- Without it: %s\n- A failure is often: %s\n", p.Why, p.Often)
 			if p.Transport != "" {
 				fmt.Fprintf(&b, "- Rule of package transport: %s\n", p.Transport)
+			}
+			if p.Ability != "" {
+				fmt.Fprintf(&b, "- Only where the backplane is a %s\n", p.Ability)
 			}
 			if needs := p.Needs.String(); needs != "" {
 				fmt.Fprintf(&b, "- Needs: %s\n", needs)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,19 +31,22 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 	if t.options.Namespace != "" {
 		sayf(stderr, "backplane: the namespace in the URL is not used; the suite draws its own, which begin with ct-\n")
 	}
+	progress := newProgress(stderr, r.verbose, r.count())
+	open := conformance.Transport(t.transport, t.options)
+	options := slices.Concat(r.suite(), t.hooks(), r.options, []conformance.Option{
+		conformance.Subject(t.name, r.broker), conformance.Progress(progress.tell),
+	})
+	if err = refused(ctx, open, options); err != nil {
+		return undone, err
+	}
 	files, err := r.openFiles()
 	if err != nil {
 		return undone, err
 	}
-	if err := t.try(ctx, max(r.patience, tryFor)); err != nil {
+	if err = t.try(ctx, max(r.patience, tryFor)); err != nil {
 		return undone, errors.Join(err, files.close())
 	}
-
-	progress := newProgress(stderr, r.verbose, r.count())
-	options := append(r.suite(), t.hooks()...)
-	options = append(options, r.options...)
-	options = append(options, conformance.Subject(t.name, r.broker), conformance.Progress(progress.tell))
-	report := conformance.Check(ctx, conformance.Transport(t.transport, t.options), options...)
+	report := conformance.Check(ctx, open, options...)
 	progress.done()
 
 	for _, result := range report.Results {
@@ -51,7 +55,7 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 		}
 	}
 	sayf(stdout, "%s\nseed %#x\n", report.Summary(), report.Head.Seed)
-	if err := files.write(report); err != nil {
+	if err = files.write(report); err != nil {
 		return undone, err
 	}
 	switch {
@@ -62,6 +66,12 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 	default:
 		return held, nil
 	}
+}
+
+// refused asks the suite for what is wrong with the options, by a run of no property.
+func refused(ctx context.Context, open conformance.Opener, options []conformance.Option) error {
+	none := conformance.Only(func(conformance.Property) bool { return false })
+	return conformance.Check(ctx, open, append(slices.Clip(options), none)...).Err()
 }
 
 // suite returns the options that say what to run and how.

@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, flag.ErrHelp):
 		return held
 	case err != nil:
-		sayf(stderr, "backplane: %s\n", strings.TrimPrefix(err.Error(), "backplane: "))
+		sayf(stderr, "backplane: %s\n", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "backplane: "), "conformance: "))
 		return undone
 	}
 	return status

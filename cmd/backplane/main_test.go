@@ -48,7 +48,7 @@ func TestWhatCannotBeDone(t *testing.T) {
 		{"conform inmem: -known no/such=https://example.org/7", "no/such"},
 		{"conform inmem: -known deliver/once", "has a link"},
 		{"conform inmem: -known deliver/once=soon", "has a link"},
-		{"conform inmem: -since v99", "this suite is"},
+		{"conform inmem: -since v99", "has not reached"},
 		{"conform inmem: -strict=no/such", "no/such"},
 		{"conform inmem: -json " + filepath.Join(t.TempDir(), "no", "such"), "no such file"},
 		{"judge", "no history"},
