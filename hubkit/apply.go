@@ -32,6 +32,10 @@ func (h *Hub) answer(ctx context.Context, from backplane.NodeID, question []byte
 	switch kind {
 	case askJoin, askLeave, askLeaveAll, askDisconnect:
 		answer, err = h.answerOperation(ctx, kind, rest)
+	case askCount:
+		answer, err = h.answerCount(rest)
+	case askList:
+		answer, err = h.answerList(rest)
 	default:
 		err = backplane.ErrUnsupported
 	}
@@ -138,35 +142,54 @@ func (h *Hub) ensureForOthers(ctx context.Context, t *topic) error {
 // matching returns the open connections of this instance that a selection means, each once, and those ids of this home that
 // it names and that are not here.
 func (h *Hub) matching(s *selection) (found []*Connection, absent idList) {
+	absent = h.visit(s, func(c *Connection) { found = append(found, c) })
+	return found, absent
+}
+
+// visit calls f for each connection that matching would return. f must not block: it is called under locks.
+func (h *Hub) visit(s *selection, f func(*Connection)) (absent idList) {
 	except := h.resolve(s.except)
-	seen := make(map[*Connection]struct{})
-	add := func(c *Connection) {
-		if _, again := seen[c]; again || except.has(c) || !c.isOpen() {
+	var seen map[*Connection]struct{} // nil where only one source names connections
+	if !s.all && s.sources() > 1 {
+		seen = make(map[*Connection]struct{})
+	}
+	meet := func(c *Connection) {
+		if except.has(c) || !c.isOpen() {
 			return
 		}
-		seen[c] = struct{}{}
-		found = append(found, c)
+		if seen != nil {
+			if _, again := seen[c]; again {
+				return
+			}
+			seen[c] = struct{}{}
+		}
+		f(c)
+	}
+	if s.all {
+		h.connections.each(meet)
+		return nil
 	}
 	for id := range s.connections.all() {
 		if c := h.connections.get(id); c != nil && c.isOpen() {
-			add(c)
+			meet(c)
 		} else if home, _ := homeOf(string(id)); home == h.home {
 			absent = appendID(absent, id)
 		}
 	}
-	if s.all {
-		h.connections.each(add)
-		return found, absent
-	}
-	for _, named := range []struct {
-		topics *topics
-		names  idList
-	}{{&h.groups, s.groups}, {&h.users, s.users}} {
-		for name := range named.names.all() {
-			if t := named.topics.find(string(name)); t != nil {
-				t.each(add)
-			}
+	for name := range s.groups.all() {
+		if t := h.groups.find(string(name)); t != nil {
+			t.each(meet)
 		}
 	}
-	return found, absent
+	for name := range s.users.all() {
+		if t := h.users.find(string(name)); t != nil {
+			t.each(meet)
+		}
+	}
+	return absent
+}
+
+// sources counts the groups, users and lists of ids of which one connection can be in several.
+func (s *selection) sources() uint64 {
+	return s.groups.count() + s.users.count() + s.connections.count()
 }

@@ -57,6 +57,14 @@ func (h *Hub) serveQuestions() (stop func()) {
 	}
 }
 
+// orClosed returns ErrClosed in place of an error where the hub was closed meanwhile.
+func (h *Hub) orClosed(err error) error {
+	if err != nil && h.closing.Err() != nil {
+		return backplane.ErrClosed
+	}
+	return err
+}
+
 // settling reports whether there may be instances that are not known.
 func (h *Hub) settling() bool {
 	s, ok := h.bp.(settler)

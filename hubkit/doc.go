@@ -31,6 +31,9 @@
 //   - H4, races: a join that races a disconnect leaves no membership, subscription or goroutine behind.
 //   - H5, isolation: one broken or stuck connection never delays or fails the others. Its outbox overflows by its own
 //     [Policy]; what a policy drops is counted and told to that connection before its next message.
+//   - H6, queries: [Hub.Exists], [Hub.Count] and [Hub.List] ask all live instances. An answer that misses one says so and
+//     names it; one that died is missed for the backplane's member timeout at most. While this instance is settling every
+//     answer is partial.
 //   - H7, gaps: a gap of the backplane reaches [Options.OnGap] once for one cause, and every local connection it
 //     concerns once; see [Gap].
 //   - H8, drain: [Hub.Drain] makes no new connection, sends the present ones elsewhere at a pace, writes what waits for them,

@@ -14,6 +14,7 @@ var (
 	ErrNotFound      = errors.New("no such connection") // the connection's home says so
 	ErrInvalidTarget = errors.New("invalid target")     // an id that no hub has made, or too long a list
 	ErrPartial       = errors.New("partial")            // not every instance was reached, or is known; see PartialError
+	ErrInvalidToken  = errors.New("invalid page token") // made by another query or version, or by nobody
 
 	// ErrDraining: [Hub.Drain] has begun; the client has to connect to another instance.
 	ErrDraining = errors.New("this instance drains")
@@ -24,7 +25,7 @@ var (
 
 // Error is the type of every error that this package's functions return. It never holds a payload.
 type Error struct {
-	Op  string // "new", "connect", "join", "leave", "leave all", "disconnect", "send", "drain", "close"
+	Op  string // "new", "connect", "join", "leave", "leave all", "disconnect", "count", "exists", "list", "send", "drain", "close"
 	Hub string // the hub's name
 	Err error  // the cause; errors.Is and errors.As look through it
 }

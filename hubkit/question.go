@@ -29,6 +29,8 @@ const (
 	askLeave      = 2
 	askLeaveAll   = 3
 	askDisconnect = 4
+	askCount      = 5
+	askList       = 6
 )
 
 // service is the name under which hubs of one name answer one another.

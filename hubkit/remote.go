@@ -71,10 +71,7 @@ func (h *Hub) operate(ctx context.Context, name string, of Target, op operation)
 	}
 	defer h.leave()
 	changed, err = h.operateAt(ctx, of, op)
-	if err != nil && h.closing.Err() != nil {
-		err = backplane.ErrClosed
-	}
-	if err != nil {
+	if err = h.orClosed(err); err != nil {
 		return changed, h.fail(name, err)
 	}
 	return changed, nil
