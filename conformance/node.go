@@ -17,6 +17,7 @@ type instance struct {
 	w         *world
 	id        int // its record
 	name      string
+	seat      string // what it is opened as: its name, or that of the one it replaces
 	namespace string
 	link      *faultnet.Link
 	clock     clock
@@ -31,6 +32,7 @@ func (w *world) newInstance(namespace string) *instance {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := &instance{w: w, name: fmt.Sprintf("n%d", len(w.instances)+1), namespace: namespace, link: faultnet.New(w.suite.dial)}
+	n.seat = n.name
 	n.id = w.rec.openCall(n.name, namespace)
 	w.instances = append(w.instances, n)
 	return n
@@ -51,7 +53,7 @@ func (n *instance) open() {
 func (n *instance) tryOpen(ctx context.Context) error {
 	defer n.w.while("Open of " + n.name)()
 	in := Instance{
-		Namespace: n.namespace, Name: n.name, World: n.w.name,
+		Namespace: n.namespace, Name: n.seat, World: n.w.name,
 		Dial: n.link.Dial, Now: n.clock.now, Logger: n.w.logs.logger(n.name),
 		found: &n.w.suite.found,
 	}

@@ -81,6 +81,7 @@ func Properties() []Property {
 		linkProperties(),
 		aroundProperties(),
 		lostProperties(),
+		restartProperties(),
 	))
 }
 

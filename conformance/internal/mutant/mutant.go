@@ -48,7 +48,7 @@ func All() []Mutant {
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
 		handlers(), pressure(), overflows(), closing(), claims(), askings(), links(), gaps(), outages(), doubts(),
 		transports(), transportStreams(), transportNames(), transportFates(),
-		around(), lost(),
+		around(), lost(), restarts(),
 	)
 }
 
@@ -95,7 +95,7 @@ func (w *World) Open(ctx context.Context, in Instance) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Node: healthy, world: w}
+	n := &Node{Node: healthy, world: w, as: in.Name}
 	n.publish, n.close = healthy.Publish, healthy.Close
 	n.subscribe = n.subscribeHealthy
 	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) { s.handler(ctx, e) }
@@ -134,6 +134,7 @@ func (w *World) openSubs(match func(*Sub) bool) []*Sub {
 type Node struct {
 	*backplane.Node
 	world *World
+	as    string // its name among the instances
 
 	publish     func(ctx context.Context, to backplane.Address, payload []byte) error
 	subscribe   func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error)
