@@ -154,14 +154,27 @@ func writeMatrix(t *testing.T, kills []kill) {
 	for _, k := range kills {
 		row, seen := matrixRow(k.mutant), cell(steady(firstLine(k)))
 		line := fmt.Sprintf("%s %s |\n", row, seen)
-		rule, _, _ := strings.Cut(seen, ":")
-		if i := slices.IndexFunc(written, func(old string) bool { return strings.HasPrefix(old, row+" "+rule) }); i >= 0 {
+		same := func(old string) bool {
+			then, ok := strings.CutPrefix(old, row+" ")
+			return ok && ruleSeen(then) == ruleSeen(seen)
+		}
+		if i := slices.IndexFunc(written, same); i >= 0 {
 			line = written[i] // the same sight of it, perhaps of another message
 		}
 		b.WriteString(line)
 	}
 	b.WriteString(survivorsDocument())
 	writeDocument(t, matrixFile, b.String())
+}
+
+// ruleSeen returns the rule by which a mutant was seen; "" where the property saw it.
+func ruleSeen(how string) string {
+	for _, r := range allRules() {
+		if strings.HasPrefix(how, r.name+": ") {
+			return r.name
+		}
+	}
+	return ""
 }
 
 // survivorsDocument lists the lies of a transport that the engine makes up for.
