@@ -228,7 +228,7 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 		})
 	}
 	report.Head = s.head()
-	t.Log(report.Summary())
+	t.Logf("%v\n%s", report.Head, report.Summary())
 	keepReport(t, report)
 }
 

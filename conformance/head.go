@@ -6,6 +6,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/gobackplane/backplane"
@@ -28,6 +29,17 @@ type Head struct {
 // "redis-server 8.0.1". Either may be empty.
 func Subject(name, broker string) Option {
 	return func(s *settings) { s.subject, s.broker = name, broker }
+}
+
+// String tells in one line what was put to the test and how.
+func (h Head) String() string {
+	parts := []string{h.Subject, h.Broker, h.Go}
+	parts = append(parts, h.Settings...)
+	parts = append(parts, fmt.Sprintf("seed %#x", h.Seed))
+	if len(h.Abilities) > 0 {
+		parts = append(parts, "abilities "+strings.Join(h.Abilities, " "))
+	}
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ", ")
 }
 
 // head describes the run. Abilities are known when instances have been opened.

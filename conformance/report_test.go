@@ -122,6 +122,15 @@ func TestReportsAreStable(t *testing.T) {
 	}
 }
 
+func TestHeadInOneLine(t *testing.T) {
+	r := checkMadeUp(t, []Property{madeUp("a/holds", "v1", false)}, Subject("inmem", ""))
+	want := "inmem, " + r.Head.Go + ", short, in a bubble, patience 10s, linger 5s, "
+	end := ", seed 0x7, abilities backplane.Cluster backplane.HealthReporter"
+	if got := r.Head.String(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, end) {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestReportsTellFailures(t *testing.T) {
 	var b bytes.Buffer
 	known := Known("a/known", "https://example.org/7")

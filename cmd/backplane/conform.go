@@ -54,7 +54,7 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 			r.explain(stdout, result)
 		}
 	}
-	sayf(stdout, "%s\nseed %#x\n", report.Summary(), report.Head.Seed)
+	sayf(stdout, "%v\n%s\n", report.Head, report.Summary())
 	if err = files.write(report); err != nil {
 		return undone, err
 	}
