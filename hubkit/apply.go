@@ -36,6 +36,11 @@ func (h *Hub) answer(ctx context.Context, from backplane.NodeID, question []byte
 		answer, err = h.answerCount(rest)
 	case askList:
 		answer, err = h.answerList(rest)
+	case askInvoke:
+		h.answerInvoke(rest, reply)
+		return
+	case askForget:
+		answer, err = h.answerForget(rest)
 	default:
 		err = backplane.ErrUnsupported
 	}

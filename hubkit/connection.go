@@ -28,7 +28,9 @@ type Connection struct {
 	asUser   *membership            // guarded by mu; nil without a user
 	detached bool                   // guarded by mu: it is in nothing any more, and may not join
 
-	out outbox
+	out         outbox
+	invocations map[string]*invocation // the open ones; nil until the first; guarded by out.mu
+
 	// The state of the writer and of closing; guarded by out.mu.
 	writing bool    // a writer runs
 	closed  *Reason // nothing enters the outbox any more; not nil once it was decided to close
@@ -247,6 +249,7 @@ func (c *Connection) closeLocked(reason Reason) (first bool) {
 // finish is the one goroutine that closes the socket. The hub waits for it by the count that Connect took.
 func (c *Connection) finish() {
 	c.detach()
+	c.endInvocations()
 	reason, _ := c.Reason()
 	if err := c.conn.Close(reason); err != nil {
 		c.hub.log.Debug("closing a connection failed", "reason", reason.Code.String(), "err", err)

@@ -39,6 +39,9 @@
 //   - H8, drain: [Hub.Drain] makes no new connection, sends the present ones elsewhere at a pace, writes what waits for them,
 //     and reports for each connection what could not be written.
 //
+// [Hub.Invoke] asks a client, on whatever instance, and waits for its answer; a server whose clients can be asked implements
+// [Invoker] beside [Conn].
+//
 // When [Connection.Join] or [Hub.Connect] has returned nil, every send that starts afterwards, on any instance, is
 // delivered or covered by a gap.
 //

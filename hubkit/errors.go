@@ -15,6 +15,7 @@ var (
 	ErrInvalidTarget = errors.New("invalid target")     // an id that no hub has made, or too long a list
 	ErrPartial       = errors.New("partial")            // not every instance was reached, or is known; see PartialError
 	ErrInvalidToken  = errors.New("invalid page token") // made by another query or version, or by nobody
+	ErrNotInvoked    = errors.New("no such invocation") // answered already, ended, or another connection's
 
 	// ErrDraining: [Hub.Drain] has begun; the client has to connect to another instance.
 	ErrDraining = errors.New("this instance drains")
@@ -25,7 +26,7 @@ var (
 
 // Error is the type of every error that this package's functions return. It never holds a payload.
 type Error struct {
-	Op  string // "new", "connect", "join", "leave", "leave all", "disconnect", "count", "exists", "list", "send", "drain", "close"
+	Op  string // "new", "connect", "join", "leave", "leave all", "disconnect", "count", "exists", "list", "invoke", "reply", "send", "drain", "close"
 	Hub string // the hub's name
 	Err error  // the cause; errors.Is and errors.As look through it
 }

@@ -7,8 +7,9 @@ import (
 
 // message is one message as it waits in outboxes; all outboxes of a fan-out share it.
 type message struct {
-	payload []byte
-	key     string
+	payload  []byte
+	key      string
+	question *invocation // not nil for a question to the client, see Invoker
 }
 
 // mark says what is missing at a place in an outbox. The zero mark is nothing.
@@ -55,6 +56,8 @@ type outbox struct {
 
 	inFlight remains // what is being written
 	lost     remains // what was discarded
+
+	unasked *invocation // questions that were dropped just now, for enqueue to tell
 }
 
 // The bounds of one call of Conn.Write.
@@ -151,7 +154,11 @@ func (o *outbox) pop() slot {
 
 // dropFront drops the oldest message and leaves the loss at its place.
 func (o *outbox) dropFront(loss mark) {
-	loss = o.pop().mark.with(loss)
+	s := o.pop()
+	if i := s.msg.question; i != nil {
+		i.next, o.unasked = o.unasked, i
+	}
+	loss = s.mark.with(loss)
 	if o.n == 0 {
 		o.tail = loss.with(o.tail)
 		return
@@ -181,6 +188,13 @@ func (o *outbox) waits() bool { return o.n > 0 || o.tail != mark{} }
 func (o *outbox) take(batch []Delivery) []Delivery {
 	bytes := 0
 	for o.n > 0 && len(batch) < cap(batch) {
+		if first := &o.slots[o.head]; first.msg.question != nil {
+			if first.mark != (mark{}) { // told first, by itself
+				batch = append(batch, delivery(nil, first.mark))
+				first.mark = mark{}
+			}
+			return batch
+		}
 		size := len(o.slots[o.head].msg.payload)
 		if len(batch) > 0 && bytes+size > maxBatchBytes {
 			return batch
@@ -196,6 +210,17 @@ func (o *outbox) take(batch []Delivery) []Delivery {
 		o.tail = mark{}
 	}
 	return batch
+}
+
+// takeQuestion takes the oldest message out if it is a question and nothing is missing before it; else nil. Called with mu
+// held.
+func (o *outbox) takeQuestion() *message {
+	if o.n == 0 || o.slots[o.head].msg.question == nil || o.slots[o.head].mark != (mark{}) {
+		return nil
+	}
+	m := o.pop().msg
+	o.inFlight.messages, o.inFlight.bytes = 1, len(m.payload)
+	return m
 }
 
 func delivery(payload []byte, m mark) Delivery {

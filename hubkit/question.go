@@ -31,6 +31,8 @@ const (
 	askDisconnect = 4
 	askCount      = 5
 	askList       = 6
+	askInvoke     = 7
+	askForget     = 8
 )
 
 // service is the name under which hubs of one name answer one another.
@@ -51,6 +53,7 @@ const (
 	statusNotFound     status = 8
 	statusTimeout      status = 9
 	statusDisconnected status = 10
+	statusClientError  status = 11 // the rest is what the client said
 )
 
 // statuses pairs what can stand in the way with the errors on either side.
@@ -112,6 +115,8 @@ func readAnswer(b []byte) (rest []byte, err error) {
 		return nil, fmt.Errorf("%w: an answer of %d bytes", errBroken, len(b))
 	case b[0] != questionVersion:
 		return nil, fmt.Errorf("%w: version %d of an answer", backplane.ErrUnsupported, b[0])
+	case status(b[1]) == statusClientError:
+		return nil, newClientError(string(b[2:]))
 	}
 	return b[2:], status(b[1]).err()
 }

@@ -18,6 +18,7 @@ type Stats struct {
 	Unreadable       uint64 // messages heard that this version cannot read; each is a gap
 	Gaps             uint64 // causes of gaps told
 	ConnectionsTotal uint64 // connections ever made
+	Invocations      uint64 // questions to clients of this instance, see Hub.Invoke
 	Questions        uint64 // what hubs of other instances, and this one where it asks all, asked this one to do or to tell
 
 	// Gauges.
@@ -33,7 +34,7 @@ type counters struct {
 	sends, sendsFailed, localOnly, received     atomic.Uint64
 	delivered, repeats, dropped, slow           atomic.Uint64
 	failedWrites, unreadable, gaps, connections atomic.Uint64
-	questions                                   atomic.Uint64
+	questions, invocations                      atomic.Uint64
 	subscriptions, waitingJoins                 atomic.Int64
 }
 
@@ -65,6 +66,7 @@ func (h *Hub) Stats() Stats {
 		Unreadable:       s.unreadable.Load(),
 		Gaps:             s.gaps.Load(),
 		ConnectionsTotal: s.connections.Load(),
+		Invocations:      s.invocations.Load(),
 		Questions:        s.questions.Load(),
 		Connections:      h.connections.len(),
 		Groups:           h.groups.len(),

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gobackplane/backplane"
 )
 
 // tally counts what became of a message on its way into outboxes, so that the hub's counters are touched once for each
@@ -49,7 +51,12 @@ func (c *Connection) enqueue(m *message, serial uint64, t *tally) {
 		}
 	}
 	start := c.wakeLocked()
+	unasked := c.out.unasked
+	c.out.unasked = nil
 	c.out.mu.Unlock()
+	for ; unasked != nil; unasked = unasked.next {
+		c.endInvocation(unasked.id, nil, backplane.ErrBusy)
+	}
 	switch {
 	case slow:
 		go c.finish()
@@ -100,6 +107,10 @@ func (c *Connection) write() {
 			}
 			return
 		}
+		if m := c.out.takeQuestion(); m != nil {
+			c.ask(m)
+			continue
+		}
 		b := c.hub.batches.get(c.out.n)
 		b.deliveries = c.out.take(b.deliveries)
 		c.out.mu.Unlock()
@@ -109,6 +120,19 @@ func (c *Connection) write() {
 		if err != nil {
 			c.failed(err)
 		}
+	}
+}
+
+// ask writes a question, unless nobody waits for its answer any more. It is called with out.mu held, and lets go of it.
+func (c *Connection) ask(m *message) {
+	open := c.invocations[m.question.id] != nil
+	c.out.mu.Unlock()
+	invoker, can := c.conn.(Invoker)
+	if !open || !can {
+		return
+	}
+	if err := invoker.Invoke(c.hub.deadlines.context(), m.question.id, m.payload); err != nil {
+		c.failed(err)
 	}
 }
 
