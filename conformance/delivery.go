@@ -11,10 +11,11 @@ import (
 func deliveryProperties() []Property {
 	return []Property{
 		{
-			ID:    "deliver/once",
-			Says:  "every subscription on every instance hears every message exactly once.",
-			Why:   "a lost alert is not shown; a repeated one is shown twice.",
-			Often: "a Subscribe that returns before the broker has confirmed, messages dropped when a channel is full, retries without numbers, local delivery beside the broker's echo.",
+			ID:   "deliver/once",
+			Says: "every subscription on every instance hears every message exactly once.",
+			Why:  "a lost alert is not shown; a repeated one is shown twice.",
+			Often: "a Subscribe that returns before the broker has confirmed, messages dropped when a channel is full, retries without numbers, " +
+				"local delivery beside the broker's echo.",
 			Since: "v1", about: []string{"once", "must"}, run: deliverOnce,
 		},
 		{
