@@ -73,6 +73,8 @@ type settings struct {
 	strict     bool
 	except     []string // ids that strict does not concern
 	seed       uint64
+	soak       time.Duration
+	soakTold   func(line string)
 	maxPayload int
 	known      map[string]string // property id → link
 	since      version
@@ -196,13 +198,14 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 	if testing.Short() {
 		opts = append([]Option{Short()}, opts...)
 	}
-	s := newSuite(open, opts)
+	s := newSuite(open, append(opts, soakOfGoTest(t)...))
 	for _, bad := range s.refusals() {
 		t.Error(bad.err)
 	}
 	if t.Failed() {
 		t.FailNow()
 	}
+	s.soakInTest(t)
 	if s.child == nil {
 		s.child = s.itself(t)
 	}
@@ -260,7 +263,7 @@ func tell(t *testing.T, r Result) {
 	t.Attr("verdict", r.Verdict.String())
 	switch r.Verdict {
 	case Failed:
-		repeat := fmt.Sprintf("Repeat: CONFORMANCE_SEED=%#x go test -run '%s$'", r.Seed, t.Name())
+		repeat := fmt.Sprintf("Repeat: CONFORMANCE_SEED=%#x go test -run '%s$'%s", r.Seed, t.Name(), r.flags)
 		t.Errorf("\n%v\n\n    %s\n    %s", r.Err, repeat, keep(t, r))
 	case NotExercised, NotClaimed, Skipped:
 		t.Skipf("%v: %v", r.Verdict, r.why())

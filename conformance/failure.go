@@ -14,6 +14,7 @@ type Failure struct { //nolint:errname // it is what package testing calls a fai
 	Rule     string   // the rule that was broken: "order", "once", …; "" where the property itself saw it
 	Witness  string   // the clearest sight of it, one sentence
 	More     int      // how often else the same rule was broken
+	Schedule []string // what model/random had drawn: a line on it, then one for each step
 	Timeline []string // what happened around it, at most 12 lines
 	Detail   string   // what goroutines were doing, or a child process printed, where that helps
 	Log      string   // the newest lines that the instances logged
@@ -29,16 +30,23 @@ type Failure struct { //nolint:errname // it is what package testing calls a fai
 func (f *Failure) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "    broke %s: %s\n", f.Property.ID, f.Property.Says)
-	if f.Rule != "" && !f.Property.isAbout(f.Rule) {
+	said := "On the way to it another promise broke"
+	if len(f.Schedule) > 0 {
+		said = "What broke is"
+	}
+	if f.Rule != "" && (len(f.Schedule) > 0 || !f.Property.isAbout(f.Rule)) {
 		for _, r := range allRules() {
 			if r.name == f.Rule {
-				fmt.Fprintf(&b, "    On the way to it another promise broke (%s): %s.\n", r.home, r.says)
+				fmt.Fprintf(&b, "    %s (%s): %s.\n", said, r.home, r.says)
 			}
 		}
 	}
 	fmt.Fprintf(&b, "    %s\n", f.Witness)
 	if f.More > 0 {
 		fmt.Fprintf(&b, "    (And %d more of that kind.)\n", f.More)
+	}
+	if len(f.Schedule) > 0 {
+		b.WriteString("\n    Schedule: " + strings.Join(f.Schedule, "\n      ") + "\n")
 	}
 	if len(f.Timeline) > 0 {
 		b.WriteString("\n      " + strings.Join(f.Timeline, "\n      ") + "\n")

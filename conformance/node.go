@@ -29,9 +29,17 @@ type instance struct {
 
 // newInstance prepares an instance; open opens it.
 func (w *world) newInstance(namespace string) *instance {
+	return w.newNamed(namespace, "")
+}
+
+// newNamed prepares an instance with a name that no other one has; "" is for the next number.
+func (w *world) newNamed(namespace, name string) *instance {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := &instance{w: w, name: fmt.Sprintf("n%d", len(w.instances)+1), namespace: namespace, link: faultnet.New(w.suite.dial)}
+	if name == "" {
+		name = fmt.Sprintf("n%d", len(w.instances)+1)
+	}
+	n := &instance{w: w, name: name, namespace: namespace, link: faultnet.New(w.suite.dial)}
 	n.seat = n.name
 	n.id = w.rec.openCall(n.name, namespace)
 	w.instances = append(w.instances, n)

@@ -82,6 +82,7 @@ func Properties() []Property {
 		aroundProperties(),
 		lostProperties(),
 		restartProperties(),
+		modelProperties(),
 	))
 }
 

@@ -53,6 +53,7 @@ type Result struct {
 	Seed     uint64 // repeats the run, with [Seed]
 
 	history history
+	flags   string // of go test, which repeating it takes as well
 	link    string // where a known failure is written down
 }
 

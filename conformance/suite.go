@@ -31,9 +31,10 @@ const (
 type suite struct {
 	open Opener
 	settings
-	slots  chan struct{}
-	inside string // the property that this process is there for, if it is a child; see Child
-	found  abilities
+	slots   chan struct{}
+	inside  string // the property that this process is there for, if it is a child; see Child
+	found   abilities
+	soaking soak
 
 	telling sync.Mutex // held while progress is told
 }
@@ -110,7 +111,7 @@ func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Resu
 
 // prove proves one property.
 func (s *suite) prove(ctx context.Context, p Property) Result {
-	r := Result{Property: p, Seed: s.seed}
+	r := Result{Property: p, Seed: s.seed, flags: s.flags(p)}
 	if s.short && p.Needs&NeedTime != 0 {
 		r.Verdict = Skipped
 		return r
@@ -147,7 +148,20 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 		return r
 	}
 	s.verdict(&r, w, detail)
+	s.marked(&r)
 	return r
+}
+
+// flags are those of go test that change what a seed draws for a property.
+func (s *suite) flags(p Property) string {
+	flags := ""
+	if s.short {
+		flags += " -short"
+	}
+	if s.soak > 0 && p.ID == modelID {
+		flags += " -" + soakFlag + "=1s" // the seed's own schedule is the first
+	}
+	return flags
 }
 
 var errStopped = errors.New("the run was stopped")
@@ -190,8 +204,13 @@ func (s *suite) runIn(w *world) (stuck string) {
 // verdict judges what was recorded.
 func (s *suite) verdict(r *Result, w *world, detail string) {
 	w.mu.Lock()
-	failure, missing := w.failure, w.missing
+	failure, missing, found := w.failure, w.missing, w.found
 	w.mu.Unlock()
+	if found != nil {
+		found.Took, found.flags = r.Took, r.flags
+		*r = *found
+		return
+	}
 	h := w.rec.snapshot()
 	r.history = h
 	if missing != "" && failure == nil {
@@ -211,17 +230,20 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	if r.Verdict == 0 {
 		r.Verdict, r.Err = Failed, f
 	}
-	link, known := s.known[w.property.ID]
+}
+
+// marked turns a failure that is known into what it is, and a mark that is stale into a failure.
+func (s *suite) marked(r *Result) {
+	link, known := s.known[r.Property.ID]
 	switch {
 	case known && r.Verdict == Failed:
 		r.Verdict, r.link = KnownFailing, link
-		r.Err = fmt.Errorf("known, see %s: %w", link, f)
+		r.Err = fmt.Errorf("known, see %s: %w", link, r.Err)
 	case known && r.Verdict == Proven:
 		r.Verdict = Failed
-		f.Witness = "it holds, but is marked as known to fail; the mark can go (" + link + ")."
-		r.Err = f
+		r.Err = &Failure{Property: r.Property, Witness: "it holds, but is marked as known to fail; the mark can go (" + link + ")."}
 	}
-	if r.Verdict == Failed && s.provisional(w.property) {
+	if r.Verdict == Failed && s.provisional(r.Property) {
 		r.Verdict = Provisional
 	}
 }

@@ -35,6 +35,7 @@ type world struct {
 	missing   string       // guarded by mu; what the property cannot do without
 	lacks     Verdict      // guarded by mu; what comes of it without that
 	failedAt  stamp        // guarded by mu; the newest tick of then, and the time
+	found     *Result      // guarded by mu; the verdict, where it comes from a world inside this one
 	doing     map[int]deed // guarded by mu; the calls and waits under way
 	nextDoing int
 	instances []*instance // guarded by mu

@@ -46,7 +46,7 @@ func each(breakIt func(*Node)) func(*World) func(*Node) {
 func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
-		handlers(), pressure(), overflows(), closing(), claims(), askings(), links(), gaps(), outages(), doubts(),
+		handlers(), pressure(), overflows(), closing(), claims(), askings(), links(), gaps(), outages(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportFates(),
 		around(), lost(), restarts(),
 	)
