@@ -178,7 +178,7 @@ func linkPublishDown(w *world) {
 	w.needCut(down)
 	down.subscribe(room) // which must not hear what nobody else does
 	hears.subscribe(room)
-	for range w.count(3) {
+	for range 3 {
 		w.tryDuring(down, room)
 		down.publishAgain(room)
 		w.outage(down, func() {
