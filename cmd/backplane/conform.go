@@ -34,7 +34,7 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 	progress := newProgress(stderr, r.verbose, r.count())
 	open := conformance.Transport(t.transport, t.options)
 	options := slices.Concat(r.suite(), t.hooks(), r.options, []conformance.Option{
-		conformance.Subject(t.name, r.broker), conformance.Progress(progress.tell),
+		conformance.Subject(t.name, r.broker), conformance.Progress(progress.tell), conformance.Soak(r.soak, progress.note),
 	})
 	if err = refused(ctx, open, options); err != nil {
 		return undone, err
@@ -123,8 +123,15 @@ func (r *request) count() (n int) {
 
 // explain tells a failure, and how to see it again. The URL is not repeated: it may hold a password.
 func (r *request) explain(stdout io.Writer, result conformance.Result) {
-	sayf(stdout, "FAILED %s\n%v\n\n    Repeat: backplane conform -seed %#x -run '%s' URL\n",
-		result.Property.ID, result.Err, result.Seed, exactly(result.Property.ID))
+	again := ""
+	if r.short {
+		again = " -short"
+	}
+	if r.soak != 0 && strings.HasPrefix(result.Property.ID, "model/") {
+		again += " -soak 1s" // it draws other schedules than a run without
+	}
+	sayf(stdout, "FAILED %s\n%v\n\n    Repeat: backplane conform%s -seed %#x -run '%s' URL\n",
+		result.Property.ID, result.Err, again, result.Seed, exactly(result.Property.ID))
 	if r.artifacts != "" {
 		path := filepath.Join(r.artifacts, conformance.Anchor(result.Property.ID)+".jsonl")
 		if err := writeHistory(path, result); err != nil {

@@ -23,6 +23,7 @@ type request struct {
 	short     bool
 	verbose   bool
 	patience  time.Duration // 0 for the suite's own
+	soak      time.Duration // 0 for none
 	seed      uint64        // 0 for one at random
 	broker    string
 	jsonFile  string
@@ -44,7 +45,8 @@ func parse(args []string, stdout io.Writer) (*request, error) {
 	flags.StringVar(&r.artifacts, "artifacts", "", "keep the history of each failure in `DIR`, for judge")
 	flags.Func("run", "only the properties whose ids match a regular `EXPRESSION`", r.setRun)
 	flags.Func("seed", "repeat what the run with this `SEED` drew", r.setSeed)
-	flags.Func("patience", "how long to wait for what should happen, 1m for example", r.setPatience)
+	flags.Func("patience", "how long to wait for what should happen, `10s` or 1m", duration(&r.patience))
+	flags.Func("soak", "let model/random run random schedules for so long, `10m` for example", duration(&r.soak))
 	flags.Func("known", "`ID=LINK` of a property that is known to fail, and where that is written down; again for each", r.addKnown)
 	flags.Func("since", "the `VERSION` of the suite to be held to; younger properties only warn", r.addSince)
 	flags.BoolFunc("strict", "what cannot be exercised is a failure; -strict=ID,ID except for these", r.addStrict)
@@ -93,11 +95,13 @@ func (r *request) setSeed(text string) (err error) {
 	return nil
 }
 
-func (r *request) setPatience(text string) (err error) {
-	if r.patience, err = time.ParseDuration(text); err != nil || r.patience <= 0 {
-		return errors.New("it is a time with its unit: 10s, 1m")
+func duration(to *time.Duration) func(string) error {
+	return func(text string) (err error) {
+		if *to, err = time.ParseDuration(text); err != nil || *to <= 0 {
+			return errors.New("it is a time with its unit: 10s, 1m")
+		}
+		return nil
 	}
-	return nil
 }
 
 func (r *request) addKnown(text string) error {

@@ -45,6 +45,7 @@ func TestWhatCannotBeDone(t *testing.T) {
 		{"conform inmem: -run nosuch", "no property"},
 		{"conform inmem: -seed 0", "not 0"},
 		{"conform inmem: -patience 10", "unit"},
+		{"conform inmem: -soak -1m", "unit"},
 		{"conform inmem: -known no/such=https://example.org/7", "no/such"},
 		{"conform inmem: -known deliver/once", "has a link"},
 		{"conform inmem: -known deliver/once=soon", "has a link"},
@@ -116,7 +117,7 @@ func TestFailure(t *testing.T) {
 	if status != broken || stderr != "" {
 		t.Errorf("status %d, %s", status, stderr)
 	}
-	for _, want := range []string{"FAILED deliver/once", "example.org/7", "Repeat: backplane conform -seed 0x", "-run '^deliver/once$' URL", "1 failed, 1 proven"} {
+	for _, want := range []string{"FAILED deliver/once", "example.org/7", "Repeat: backplane conform -short -seed 0x", "-run '^deliver/once$' URL", "1 failed, 1 proven"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
 		}

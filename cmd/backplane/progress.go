@@ -45,6 +45,14 @@ func (p *progress) tell(r conformance.Result) {
 	}
 }
 
+// note tells how a soak goes on: many minutes without a word would look like a hang.
+func (p *progress) note(line string) {
+	if p.terminal {
+		line = clearLine + line
+	}
+	sayf(p.to, "%s\n", line)
+}
+
 // done ends the line that changes.
 func (p *progress) done() {
 	if p.terminal && !p.verbose && p.judged != p.of {
