@@ -186,7 +186,7 @@ func (p *play) publish(n *instance, st step) {
 			to := stepAddress(st.address)
 			n.pace(to, st.size)
 			ctx, cancel := p.patient(n)
-			_, err := n.tryPublish(ctx, to, st.size)
+			_, err := n.tryPublish(ctx, to, min(st.size, p.w.suite.largest()))
 			cancel()
 			if p.must(n, "Publish", err); err != nil {
 				return
