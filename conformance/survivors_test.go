@@ -3,7 +3,6 @@ package conformance
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"github.com/gobackplane/backplane/conformance/internal/mutant"
 )
@@ -22,13 +21,9 @@ func TestSurvivedByDesign(t *testing.T) {
 				if testing.Short() && !strings.HasPrefix(p.ID, "link/") && !strings.HasPrefix(p.ID, "close/") {
 					continue
 				}
-				open, faults := opener(m)
-				synctest.Test(t, func(t *testing.T) {
-					r := newSuite(open, []Option{faults, Bubble(), Seed(1), Short()}).prove(t.Context(), p)
-					if r.Verdict != Proven {
-						t.Errorf("%s: %v: %v", m.Defect, r.Verdict, r.Err)
-					}
-				})
+				if k := face(t, p, m); k.verdict != Proven {
+					t.Errorf("%s: %v: %v", m.Defect, k.verdict, k.err)
+				}
 			}
 			if m.Lies() == 0 {
 				t.Error("the transport has not lied once")

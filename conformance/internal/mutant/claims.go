@@ -17,10 +17,12 @@ func claims() []Mutant {
 		},
 		{
 			Name: "id-of-the-host", Defect: "all instances of a host have one id.", Breaks: "members/id",
+			Also:  []string{"deliver/once", "order/per-publisher"},
 			world: each(func(n *Node) { n.id = func() backplane.NodeID { return "00000000deadbeef" } }),
 		},
 		{
 			Name: "two-ids", Defect: "messages carry another id than the instance tells.", Breaks: "members/id",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			world: each(func(n *Node) {
 				n.id = func() backplane.NodeID {
 					id := []byte(n.Node.ID())

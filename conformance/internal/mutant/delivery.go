@@ -24,6 +24,7 @@ func delivery() []Mutant {
 		},
 		{
 			Name: "repeat-always", Defect: "every message is delivered twice.", Breaks: "deliver/once",
+			Also: []string{"order/per-publisher"},
 			world: each(func(n *Node) {
 				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
 					s.handler(ctx, e)
@@ -33,6 +34,7 @@ func delivery() []Mutant {
 		},
 		{
 			Name: "compete", Defect: "instances share a queue, and each message reaches one of them.", Breaks: "deliver/every-instance",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "NATS queue groups",
 			world: func(*World) func(*Node) {
 				var mu sync.Mutex
@@ -74,6 +76,7 @@ func delivery() []Mutant {
 		},
 		{
 			Name: "no-self", Defect: "the publishing instance does not hear itself.", Breaks: "deliver/self",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "NATS connections with NoEcho",
 			world: each(func(n *Node) {
 				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
@@ -85,6 +88,7 @@ func delivery() []Mutant {
 		},
 		{
 			Name: "echo-twice", Defect: "the publishing instance delivers at once, and again when the broker's echo comes.", Breaks: "deliver/self",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "socketio/socket.io-redis-adapter#124, #477",
 			world: each(func(n *Node) {
 				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
@@ -138,6 +142,7 @@ func traces() []Mutant {
 		},
 		{
 			Name: "wrong-origin", Defect: "messages carry the id of the instance that relays them.", Breaks: "deliver/origin",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			world: each(func(n *Node) {
 				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
 					if m, ok := message(e); ok {

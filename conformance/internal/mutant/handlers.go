@@ -11,6 +11,7 @@ func handlers() []Mutant {
 	return []Mutant{
 		{
 			Name: "concurrent-handler", Defect: "each event is handled by a goroutine of its own.", Breaks: "handler/serial", Full: true,
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "watermill's gochannel",
 			world: each(func(n *Node) {
 				var running sync.WaitGroup

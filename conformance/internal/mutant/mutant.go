@@ -25,6 +25,8 @@ type Mutant struct {
 	Strict bool
 	// Bare says that programs see nothing but the three verbs of its instances.
 	Bare bool
+	// Also names core properties that it breaks besides; it is held against that, so that a mutant has one defect and no more.
+	Also []string
 	// Ends says that the defect ends the process, and with which words: it faces its property in a child process.
 	Ends string
 
@@ -49,6 +51,7 @@ func All() []Mutant {
 		handlers(), pressure(), overflows(), closing(), claims(), askings(), links(), gaps(), outages(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportFates(),
 		around(), lost(), restarts(),
+		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 	)
 }
 

@@ -12,6 +12,7 @@ func order() []Mutant {
 	return []Mutant{
 		{
 			Name: "publish-pool", Defect: "publishes go over a pool of connections, each with its own pace.", Breaks: "order/per-publisher",
+			Also: []string{"deliver/once"},
 			Seen: "go-redis publishes over a pool",
 			world: each(func(n *Node) {
 				var k int
@@ -23,6 +24,7 @@ func order() []Mutant {
 		},
 		{
 			Name: "swap-neighbours", Defect: "each second message is delivered before the one in front of it.", Breaks: "order/per-publisher",
+			Also: []string{"deliver/once"},
 			Seen: "watermill's gochannel delivers each message on a goroutine of its own",
 			world: each(func(n *Node) {
 				n.deliver = overtaking(1, func() func(*Sub, *backplane.Message) bool {
@@ -47,6 +49,7 @@ func order() []Mutant {
 		},
 		{
 			Name: "publishers-collide", Defect: "with several publishers, some messages are overtaken by eight others.", Breaks: "order/interleaved",
+			Also: []string{"deliver/once"},
 			world: each(func(n *Node) {
 				n.deliver = overtaking(8, func() func(*Sub, *backplane.Message) bool {
 					heard := map[backplane.NodeID]int{}

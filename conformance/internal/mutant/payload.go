@@ -13,6 +13,7 @@ func payload() []Mutant {
 	return []Mutant{
 		{
 			Name: "cut-at-nul", Defect: "payloads end at their first NUL.", Breaks: "payload/intact",
+			Also:  []string{"deliver/once", "order/per-publisher"},
 			world: respelled(func(p []byte) []byte { p, _, _ = bytes.Cut(p, []byte{0}); return p }),
 		},
 		{
@@ -30,6 +31,7 @@ func payload() []Mutant {
 		},
 		{
 			Name: "only-text", Defect: "bytes that are no UTF-8 are replaced.", Breaks: "payload/intact",
+			Also:  []string{"deliver/once", "order/per-publisher"},
 			world: respelled(func(p []byte) []byte { return bytes.ToValidUTF8(p, []byte("\ufffd")) }),
 		},
 		{

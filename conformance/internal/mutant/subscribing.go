@@ -13,13 +13,14 @@ func subscribing() []Mutant {
 	return []Mutant{
 		{
 			Name: "late-subscribe", Defect: "Subscribe returns before the broker knows.", Breaks: "subscribe/barrier",
-			Seen: "nats-io/nats.rs#1274, nats-io/nats-server#2876",
+			Seen: "nats-io/nats.rs#1274, nats-io/nats-server#2876", Also: []string{"deliver/once", "order/per-publisher"},
 			world: each(func(n *Node) {
 				n.deliver = n.deafFor(func(*Sub, *backplane.Message) bool { return true })
 			}),
 		},
 		{
 			Name: "local-barrier", Defect: "after Subscribe own publishes are heard, and those of others a little later.", Breaks: "subscribe/barrier-remote",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "nats-io/nats-server#2150: a cluster's other servers learn of the subscription later",
 			world: each(func(n *Node) {
 				n.deliver = n.deafFor(func(s *Sub, m *backplane.Message) bool { return m.Publisher != s.n.ID() })

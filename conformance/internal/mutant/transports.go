@@ -38,6 +38,7 @@ func transports() []Mutant {
 		},
 		{
 			Name: "early-confirm", Defect: "the transport's Subscribe returns when the request is written.", Breaks: "subscribe/barrier-remote",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "go-redis: Subscribe only writes; centrifugo's NATS broker does not flush after Subscribe",
 			carry: carried(func(c *carrier) {
 				ask := c.subscribe
@@ -105,6 +106,7 @@ func transportStreams() []Mutant {
 	return []Mutant{
 		{
 			Name: "frames-compete", Defect: "the nodes' connections share a queue, and each frame reaches one of them.", Breaks: "link/gap-true",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "NATS queue groups, consumer groups of streams",
 			carry: func() func(*carrier) {
 				taken := &takenBy{}
@@ -120,6 +122,7 @@ func transportStreams() []Mutant {
 		},
 		{
 			Name: "no-echo", Defect: "the broker does not send a frame to the connection that published it.", Breaks: "link/gap-true",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "NATS's NoEcho, MQTT 5's No Local",
 			carry: func() func(*carrier) {
 				taken := &takenBy{}
@@ -141,6 +144,7 @@ func transportStreams() []Mutant {
 		},
 		{
 			Name: "two-connections", Defect: "each third frame takes a slower way and is overtaken by the next ones of its channel.", Breaks: "link/gap-true",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "socketio/socket.io-redis-adapter, sharded: no order between two channels of one room",
 			carry: carried(func(c *carrier) {
 				hand := c.frame
@@ -158,13 +162,13 @@ func transportStreams() []Mutant {
 			}),
 		},
 		{
-			Name: "frames-get-lost", Defect: "one frame in 100 is lost on the way from the broker.", Breaks: "link/gap-true",
+			Name: "frames-get-lost", Defect: "one frame in 400 is lost on the way from the broker.", Breaks: "link/gap-true",
 			Seen: "centrifugal/centrifuge: a full queue of a worker drops what came, and counts it",
 			carry: carried(func(c *carrier) {
 				hand := c.frame
 				var frames atomic.Int64
 				c.frame = func(channel string, data []byte) {
-					if frames.Add(1)%100 != 0 {
+					if frames.Add(1)%400 != 0 {
 						hand(channel, data)
 					}
 				}

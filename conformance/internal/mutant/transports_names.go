@@ -71,6 +71,7 @@ func transportNames() []Mutant {
 		},
 		{
 			Name: "reads-into-one-buffer", Defect: "a frame's data is overwritten by the next frame.", Breaks: "payload/kept",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "bufio.Reader.ReadSlice, bytes of a pooled buffer",
 			carry: carried(func(c *carrier) {
 				var mu sync.Mutex
@@ -86,6 +87,7 @@ func transportNames() []Mutant {
 		},
 		{
 			Name: "keeps-data", Defect: "Publish returns while its frames are still to be written, and the engine reuses them.", Breaks: "deliver/once",
+			Also: []string{"order/per-publisher"},
 			Seen: "asynchronous producers that keep the caller's slice",
 			carry: carried(func(c *carrier) {
 				var sending sync.WaitGroup
