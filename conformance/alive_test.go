@@ -21,12 +21,8 @@ func TestMutantsAreAlive(t *testing.T) {
 				continue
 			}
 			m.Full = false
-			k := face(t, p, m)
-			switch also := slices.Contains(m.Also, id); {
-			case k.verdict != Proven && !also:
+			if k := face(t, p, m); k.verdict != Proven && !slices.Contains(m.Also, id) {
 				t.Errorf("%s (%s) fails %s as well, and does not say so in Also:\n%v", m.Name, m.Defect, id, k.err)
-			case k.verdict == Proven && also:
-				t.Errorf("%s passes %s, which it says it breaks", m.Name, id)
 			}
 		}
 	}

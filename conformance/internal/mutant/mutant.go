@@ -25,7 +25,7 @@ type Mutant struct {
 	Strict bool
 	// Bare says that programs see nothing but the three verbs of its instances.
 	Bare bool
-	// Also names core properties that it breaks besides; it is held against that, so that a mutant has one defect and no more.
+	// Also names core properties that it may break besides. The others it has to pass, so that it has one defect and no more.
 	Also []string
 	// Ends says that the defect ends the process, and with which words: it faces its property in a child process.
 	Ends string

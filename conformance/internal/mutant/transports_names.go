@@ -86,8 +86,8 @@ func transportNames() []Mutant {
 			}),
 		},
 		{
-			Name: "keeps-data", Defect: "Publish returns while its frames are still to be written, and the engine reuses them.", Breaks: "deliver/once",
-			Also: []string{"order/per-publisher"},
+			Name: "keeps-data", Defect: "Publish returns while its frames are still to be written, and the engine reuses them.", Breaks: "payload/intact",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "asynchronous producers that keep the caller's slice",
 			carry: carried(func(c *carrier) {
 				var sending sync.WaitGroup
