@@ -57,6 +57,7 @@ func restarts() []Mutant {
 			Name: "stale-cursor", Breaks: "restart/counters",
 			Defect: "after a restart of the broker, whose numbers start over, messages are taken for old ones.",
 			Seen:   "SignalR/SignalR#3091, #2572",
+			Also:   []string{"deliver/once"}, // instances number at the same time
 			world: func(w *World) func(*Node) {
 				var broker atomic.Uint64 // its numbers
 				w.restart = func() { broker.Store(0) }
