@@ -41,6 +41,8 @@ func (h *Hub) answer(ctx context.Context, from backplane.NodeID, question []byte
 		return
 	case askForget:
 		answer, err = h.answerForget(rest)
+	case askUser:
+		answer, err = h.answerUser(ctx, rest)
 	default:
 		err = backplane.ErrUnsupported
 	}

@@ -103,6 +103,7 @@ func (c *Connection) enroll(t *topic) (added, open bool) {
 	case c.detached:
 		return false, false
 	case c.groups[name] != nil:
+		c.groups[name].granted = false // it stays when the user's membership ends
 		return false, true
 	case c.groups == nil:
 		c.groups = make(map[string]*membership)
@@ -304,5 +305,8 @@ func (c *Connection) detach() {
 	}
 	if user != nil {
 		h.users.unpin(h.ctx, user.topic)
+		if h.store != nil {
+			h.grants.unpin(c.user)
+		}
 	}
 }

@@ -42,6 +42,8 @@
 // [Hub.Invoke] asks a client, on whatever instance, and waits for its answer; a server whose clients can be asked implements
 // [Invoker] beside [Conn].
 //
+// A user's membership ([Hub.JoinUser]) holds for all present and future connections of the user, and survives every instance.
+//
 // When [Connection.Join] or [Hub.Connect] has returned nil, every send that starts afterwards, on any instance, is
 // delivered or covered by a gap.
 //

@@ -17,6 +17,8 @@ var (
 	ErrInvalidToken  = errors.New("invalid page token") // made by another query or version, or by nobody
 	ErrNotInvoked    = errors.New("no such invocation") // answered already, ended, or another connection's
 
+	// ErrTooManyGroups: the user is a member of [MaxUserGroups] groups.
+	ErrTooManyGroups = errors.New("too many groups of the user")
 	// ErrDraining: [Hub.Drain] has begun; the client has to connect to another instance.
 	ErrDraining = errors.New("this instance drains")
 	// ErrLocalOnly: the backplane is down, and the send reached the connections of this instance only; see
@@ -26,7 +28,9 @@ var (
 
 // Error is the type of every error that this package's functions return. It never holds a payload.
 type Error struct {
-	Op  string // "new", "connect", "join", "leave", "leave all", "disconnect", "count", "exists", "list", "invoke", "reply", "send", "drain", "close"
+	// Op is "new", "connect", "join", "leave", "leave all", "disconnect", "join user", "leave user", "user groups", "count",
+	// "exists", "list", "invoke", "reply", "send", "drain" or "close".
+	Op  string
 	Hub string // the hub's name
 	Err error  // the cause; errors.Is and errors.As look through it
 }

@@ -43,6 +43,8 @@ type membership struct {
 	topic *topic
 	conn  *Connection
 	at    int // its place in topic.members
+	// The user's membership made it, and ends it; guarded by the connection's mu.
+	granted bool
 }
 
 // pin returns the topic of a name, and keeps it until unpin.

@@ -29,6 +29,7 @@ type Hub struct {
 	bp      backplane.Backplane
 	batcher batchPublisher    // nil if bp cannot
 	cluster backplane.Cluster // nil if bp has none
+	store   backplane.Store   // nil without Options.UserGroups
 	home    backplane.NodeID
 	origin  origin
 
@@ -43,6 +44,7 @@ type Hub struct {
 	gaps       gapCollector
 	hook       gapHook
 	teller     teller
+	grants     grantTable
 	batches    batches
 	deadlines  deadlines
 	stats      counters
@@ -72,7 +74,7 @@ type Hub struct {
 // to what is sent to all with its first connection, and stays so until Close. An instance that only sends subscribes to nothing.
 //
 // Make one Hub of a name on each node. The backplane stays the caller's: close the hub first. The error wraps
-// ErrInvalidOption.
+// ErrInvalidOption, or ErrUnsupported where [Options.UserGroups] is set and the backplane has no store.
 func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	checked, err := o.checked()
 	if err == nil && bp == nil {
@@ -101,6 +103,12 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	h.inbox = &topic{hub: h, addr: backplane.Inbox(h.home).In(h.name)}
 	h.deadlines.timeout, h.deadlines.parent = checked.WriteTimeout, h.ctx
 	h.gaps.hub, h.hook.hub, h.teller.hub = h, h, h
+	h.grants.init(h)
+	if err := h.useStore(); err != nil {
+		h.close()
+		h.stop()
+		return nil, h.fail("new", err)
+	}
 	if health, ok := bp.(backplane.HealthReporter); ok && checked.OnState != nil {
 		h.stopState = health.OnHealth(onChange(checked.OnState))
 	}
@@ -124,7 +132,8 @@ func (h *Hub) Name() string { return h.name }
 
 // Connect takes a client's socket into the hub. When it returns nil, every send that starts afterwards, on any instance,
 // to all or to the user is delivered. It waits for the broker until the context ends, where this instance's first
-// connection or the user's first connection here has to subscribe. The context limits this call, not the connection. On
+// connection or the user's first connection here has to subscribe; with [Options.UserGroups] the user's groups are read, and the
+// connection is in them. The context limits this call, not the connection. On
 // error nothing is left behind, and neither Write nor Close of conn has been or will be called; closing it is the caller's.
 // The causes are ErrInvalidOption, ErrInvalidAddress for the user, ErrClosed, [ErrDraining], and those of [backplane.Backplane.Subscribe].
 //
@@ -146,11 +155,11 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 		return nil, err
 	}
 	if o.User != "" {
-		if err := backplane.User(o.User).In(h.name).Validate(); err != nil {
+		if err = backplane.User(o.User).In(h.name).Validate(); err != nil {
 			return nil, err
 		}
 	}
-	if err := h.enter(); err != nil {
+	if err = h.enter(); err != nil {
 		return nil, err
 	}
 	defer h.leave()
@@ -158,15 +167,14 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 		return nil, ErrDraining
 	}
 	for _, t := range []*topic{h.inbox, h.all} {
-		if err := t.ensure(ctx); err != nil {
+		if err = t.ensure(ctx); err != nil {
 			return nil, err
 		}
 	}
 	var user *topic
+	var granted *grants
 	if o.User != "" {
-		user = h.users.pin(o.User)
-		if err := user.ensure(ctx); err != nil {
-			h.users.unpin(h.ctx, user)
+		if user, granted, err = h.enterUser(ctx, o.User); err != nil {
 			return nil, err
 		}
 	}
@@ -175,9 +183,9 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 		since: time.Now().UnixNano(), done: make(chan struct{}), out: outbox{limits: limits},
 	}
 	c.run = c.write
-	if err := h.register(c, user); err != nil {
+	if err = h.registerUser(c, user, granted); err != nil {
 		if user != nil {
-			h.users.unpin(h.ctx, user)
+			h.leaveUser(user, granted)
 		}
 		return nil, err
 	}

@@ -37,6 +37,9 @@ type Options struct {
 	// block for long; [Hub.Close] does not wait for it. Never called if the backplane is no [backplane.HealthReporter]. Default none.
 	OnState func(backplane.Health)
 
+	// UserGroups keeps memberships of users in the backplane's store, for [Hub.JoinUser]: every Connect of a user then reads
+	// them. Set it on all instances; New fails with ErrUnsupported where the backplane has no store. Default no.
+	UserGroups bool
 	// LocalWhenDown lets sends to all, to groups and to users reach the connections of this instance while the backplane
 	// is down; such a send returns an error that wraps [ErrLocalOnly], or holds it for those of its targets that somebody
 	// here got. It concerns only messages that the broker surely has not taken (ErrUnavailable): one whose fate is not known

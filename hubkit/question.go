@@ -12,7 +12,7 @@ import (
 //
 //	version  1 byte   questionVersion
 //	kind     1 byte   what is asked
-//	rest              by kind; see operation, query and invocation
+//	rest              by kind; see operation, query, invocation and userChange
 //
 // and their answers are
 //
@@ -33,6 +33,7 @@ const (
 	askList       = 6
 	askInvoke     = 7
 	askForget     = 8
+	askUser       = 9
 )
 
 // service is the name under which hubs of one name answer one another.
