@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -66,6 +67,7 @@ func opener(m mutant.Mutant) (Opener, Option) {
 	var mu sync.Mutex
 	worlds := map[string]*mutant.World{}
 	brokers := map[string]*inmem.Broker{}
+	nodes := map[string]*mutant.Node{} // by the address that they dial
 	open := func(ctx context.Context, in Instance) (backplane.Backplane, error) {
 		mu.Lock()
 		w, b := worlds[in.World], brokers[in.World]
@@ -77,10 +79,15 @@ func opener(m mutant.Mutant) (Opener, Option) {
 			worlds[in.World], brokers[in.World] = w, b
 		}
 		mu.Unlock()
-		n, err := w.Open(ctx, mutant.Instance{Namespace: in.Namespace, Name: in.Name})
+		n, err := w.Open(ctx, mutant.Instance{Namespace: in.Namespace, Name: in.Name, Dial: func(ctx context.Context) (net.Conn, error) {
+			return in.Dial(ctx, "pipe", in.World+in.Name)
+		}})
 		if err != nil {
 			return nil, err
 		}
+		mu.Lock()
+		nodes[in.World+in.Name] = n
+		mu.Unlock()
 		if m.Bare {
 			return struct{ backplane.Backplane }{n}, nil
 		}
@@ -119,6 +126,13 @@ func opener(m mutant.Mutant) (Opener, Option) {
 	return open, func(s *settings) {
 		Inject(inject)(s)
 		Broker(stop, start)(s)
+		s.dial = func(_ context.Context, _, address string) (net.Conn, error) {
+			near, far := net.Pipe()
+			mu.Lock()
+			defer mu.Unlock()
+			go nodes[address].Serve(far)
+			return near, nil
+		}
 	}
 }
 
@@ -207,7 +221,11 @@ func faceAll(t *testing.T, properties []Property) []kill {
 
 func TestMatrix(t *testing.T) {
 	for _, p := range Properties() {
-		if k := face(t, p, mutant.Mutant{Name: healthy}); k.verdict != Proven {
+		well := mutant.Mutant{Name: healthy}
+		if p.Needs&NeedWire != 0 {
+			well = mutant.Wired(healthy)
+		}
+		if k := face(t, p, well); k.verdict != Proven {
 			t.Errorf("the healthy backplane, opened like the mutants, fails %s: %v", p.ID, k.err)
 		}
 	}

@@ -22,6 +22,8 @@ const (
 	NeedChild
 	// NeedRestart is a way to stop and start the broker: [Broker] is given.
 	NeedRestart
+	// NeedWire is a connection that can be slowed down and torn: the instance dials through [Instance.Dial].
+	NeedWire
 )
 
 // String tells the needs in words.
@@ -32,6 +34,7 @@ func (n Need) String() string {
 		word string
 	}{
 		{NeedLink, "a link that can be made to fail"},
+		{NeedWire, "connections that can be slowed down and torn"},
 		{NeedRestart, "a broker that can be restarted"},
 		{NeedChild, "a process of its own"},
 		{NeedTime, "seconds"},
@@ -80,6 +83,7 @@ func Properties() []Property {
 		claimProperties(),
 		linkProperties(),
 		aroundProperties(),
+		impairedProperties(),
 		lostProperties(),
 		restartProperties(),
 		modelProperties(),

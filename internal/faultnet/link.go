@@ -25,6 +25,7 @@ type Link struct {
 	conns   map[*conn]struct{}
 	dials   int
 	last    int // the newest connection's number
+	written int // bytes that went out
 }
 
 // state is what the verbs set. It is guarded by Link.mu.
@@ -168,6 +169,13 @@ func (l *Link) Dials() int {
 	return l.dials
 }
 
+// Written tells how many bytes went out over all connections together.
+func (l *Link) Written() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.written
+}
+
 // Open tells how many connections are open.
 func (l *Link) Open() int {
 	l.mu.Lock()
@@ -206,13 +214,16 @@ func (l *Link) spend(n int) (allowed int, torn bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.state.tearing {
+		l.written += n
 		return n, false
 	}
 	if n <= l.state.tear {
 		l.state.tear -= n
+		l.written += n
 		return n, false
 	}
 	allowed = l.state.tear
+	l.written += allowed
 	l.state.tear, l.state.tearing = 0, false
 	return allowed, true
 }

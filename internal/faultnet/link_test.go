@@ -291,6 +291,9 @@ func TestTearAfter(t *testing.T) {
 		if b, _ := io.ReadAll(far); len(b) > 3 {
 			t.Errorf("the peer got %q", b)
 		}
+		if n := l.Written(); n != 3 {
+			t.Errorf("%d bytes went out, want 3", n)
+		}
 	})
 }
 

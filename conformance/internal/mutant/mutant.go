@@ -5,6 +5,7 @@ package mutant
 
 import (
 	"context"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,8 @@ type Mutant struct {
 	Bare bool
 	// Also names core properties that it may break besides. The others it has to pass, so that it has one defect and no more.
 	Also []string
+	// Wire says that its instances publish over a connection that they dial, and that [Node.Serve] has the other end of.
+	Wire bool
 	// Ends says that the defect ends the process, and with which words: it faces its property in a child process.
 	Ends string
 
@@ -50,13 +53,16 @@ func All() []Mutant {
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
 		handlers(), pressure(), overflows(), closing(), claims(), askings(), links(), gaps(), outages(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportFates(),
-		around(), lost(), restarts(),
+		around(), lost(), restarts(), impaired(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 	)
 }
 
 // Instance is what an opener needs to know.
-type Instance struct{ Namespace, Name string }
+type Instance struct {
+	Namespace, Name string
+	Dial            func(ctx context.Context) (net.Conn, error)
+}
 
 // Opener opens a healthy instance.
 type Opener func(ctx context.Context, in Instance) (*backplane.Node, error)
@@ -98,7 +104,7 @@ func (w *World) Open(ctx context.Context, in Instance) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Node: healthy, world: w, as: in.Name}
+	n := &Node{Node: healthy, world: w, as: in.Name, dial: in.Dial}
 	n.publish, n.close = healthy.Publish, healthy.Close
 	n.subscribe = n.subscribeHealthy
 	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) { s.handler(ctx, e) }
@@ -138,6 +144,8 @@ type Node struct {
 	*backplane.Node
 	world *World
 	as    string // its name among the instances
+	dial  func(ctx context.Context) (net.Conn, error)
+	serve func(net.Conn)
 
 	publish     func(ctx context.Context, to backplane.Address, payload []byte) error
 	subscribe   func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error)
@@ -241,6 +249,9 @@ func (n *Node) OnHealth(f func(backplane.Health)) (stop func()) { return n.onHea
 
 // Faults returns the faults of the healthy instance, as far as the mutant knows them.
 func (n *Node) Faults(healthy Faults) Faults { return n.faults(healthy) }
+
+// Serve is the other end of a connection that the instance dialed. It returns when the connection has ended.
+func (n *Node) Serve(conn net.Conn) { n.serve(conn) }
 
 // message returns the message that an event is; false for a gap.
 func message(e backplane.Event) (*backplane.Message, bool) {
