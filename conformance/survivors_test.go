@@ -15,7 +15,7 @@ func TestSurvivedByDesign(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			for _, p := range Properties() {
-				if p.Needs&(NeedTime|NeedChild) != 0 {
+				if p.Needs&(NeedTime|NeedChild|NeedWire) != 0 {
 					continue
 				}
 				if testing.Short() && !strings.HasPrefix(p.ID, "link/") && !strings.HasPrefix(p.ID, "close/") {
