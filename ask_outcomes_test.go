@@ -126,6 +126,30 @@ func TestAskWhileSettling(t *testing.T) {
 	})
 }
 
+// Settled returns when the node has settled, and no sooner, or with its context or the node.
+func TestSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		n := openOnly(t, broker.Opener(), backplane.Options{MemberTimeout: 12 * time.Second})
+		wantIs(t, "too early", n.Settled(within(t, time.Second)), backplane.ErrUnavailable, context.DeadlineExceeded)
+		began := time.Now()
+		wantIs(t, "settled", n.Settled(t.Context()))
+		if d := time.Since(began); d < 10*time.Second || d > 12*time.Second || n.Settling() {
+			t.Errorf("it took %v", d)
+		}
+		wantIs(t, "again", n.Settled(t.Context()))
+		broker.Cut(n.ID())
+		time.Sleep(10 * time.Second)
+		wantIs(t, "without a link", n.Settled(within(t, time.Minute)), backplane.ErrUnavailable)
+		waits := async(func() error { return n.Settled(context.Background()) })
+		synctest.Wait()
+		broker.Heal(n.ID())
+		wantIs(t, "close", n.Close(t.Context()))
+		wantIs(t, "a node that closes", <-waits, backplane.ErrClosed)
+		wantIs(t, "a closed node", n.Settled(t.Context()), backplane.ErrClosed)
+	})
+}
+
 // A deferred answer takes no place from other questions, is sent once, and does not wait for the broker.
 func TestDeferredAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

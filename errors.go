@@ -39,7 +39,7 @@ var (
 
 // Error is the type of every error that this package's functions return. It never holds a payload or a secret.
 type Error struct {
-	Op      string  // "open", "publish", "subscribe", "unsubscribe", "ask", "close"; of a Store "get", "create", "update", "delete", "expire", "watch"
+	Op      string  // "open", "publish", "subscribe", "unsubscribe", "ask", "settle", "close"; a Store's "get", "create", "update", "delete", "expire", "watch"
 	Address Address // the zero Address where there is none
 	Err     error   // the cause; errors.Is and errors.As look through it
 

@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"cmp"
+	"context"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -308,3 +309,30 @@ func (n *Node) Settling() bool {
 	defer t.mu.Unlock()
 	return !time.Now().After(t.settling)
 }
+
+// Settled waits until this node is not [Node.Settling] any more, so that what it then asks all members is whole. It is for
+// programs that open a node, ask, and end; a server has no need to wait. The error is that of the context, with ErrUnavailable,
+// or ErrClosed.
+func (n *Node) Settled(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return n.error("settle", Address{}, fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx)))
+		case <-n.ctx.Done():
+			return n.error("settle", Address{}, ErrClosed)
+		}
+		if n.closed() {
+			return n.error("settle", Address{}, ErrClosed)
+		}
+		if !n.Settling() {
+			return nil
+		}
+		timer.Reset(max(n.o.Heartbeat/settleLooks, time.Millisecond))
+	}
+}
+
+// settleLooks is how often in a Heartbeat Settled looks.
+const settleLooks = 8

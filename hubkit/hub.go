@@ -19,8 +19,9 @@ import (
 // concurrently.
 //
 // Its goroutines: a writer for each connection to which something is being written, one for each connection that is
-// being closed, one each that gathers gaps, spreads their telling and calls the hook while there are any, and one for Close.
-// All are counted in running.
+// being closed, one each that gathers gaps, spreads their telling and calls the hook while there are any, one for an invocation whose asker
+// gave up, for as long as its home is told, and one for Close. All are counted in running. Questions of other instances run on
+// goroutines of the node; Close waits for them in calls.
 type Hub struct {
 	// Immutable.
 	name    string
@@ -69,9 +70,9 @@ type Hub struct {
 }
 
 // New makes the hub of a name on this instance, over any backplane; what it can do beyond the three verbs of
-// [backplane.Backplane] is found by type assertion: a node's id ([backplane.Cluster]), health
+// [backplane.Backplane] is found by type assertion: a node's id and questions to others ([backplane.Cluster]), health
 // ([backplane.HealthReporter]), and publishing in batches. New performs no I/O: the hub subscribes to its node's inbox and
-// to what is sent to all with its first connection, and stays so until Close. An instance that only sends subscribes to nothing.
+// to what is sent to all with its first connection, and stays so until Close. An instance that only sends and asks subscribes to nothing.
 //
 // Make one Hub of a name on each node. The backplane stays the caller's: close the hub first. The error wraps
 // ErrInvalidOption, or ErrUnsupported where [Options.UserGroups] is set and the backplane has no store.
