@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"cmp"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -22,10 +23,69 @@ const (
 	matrixFile   = "../docs/matrix.md"
 )
 
+// A document that is behind the suite is told, with what to do.
 func TestContractDocument(t *testing.T) {
+	want := contractDocument(Properties())
 	if *update {
-		writeDocument(t, contractFile, contractDocument(Properties()))
+		writeDocument(t, contractFile, want)
 	}
+	if got := readDocument(t, contractFile); got != want {
+		t.Errorf("docs/contract.md is not what the properties say: run make docs\n%s", firstDifference(got, want))
+	}
+}
+
+// How a mutant is seen depends on the run; which there are, and which property has to see them, does not.
+func TestMatrixDocument(t *testing.T) {
+	got := readDocument(t, matrixFile)
+	rows := strings.Count(got, "\n| [`")
+	if want := len(mutant.All()); rows != want {
+		t.Errorf("docs/matrix.md has %d rows for %d mutants: run make docs", rows, want)
+	}
+	for _, m := range mutant.All() {
+		if !strings.Contains(got, "\n"+matrixRow(m)+" ") {
+			t.Errorf("docs/matrix.md does not say this of %s: run make docs\n%s", m.Name, matrixRow(m))
+		}
+	}
+	if !strings.HasSuffix(got, survivorsDocument()) {
+		t.Error("docs/matrix.md does not list what the engine makes up for as it is: run make docs")
+	}
+}
+
+// The reports that are committed are of this suite, and of runs in which nothing failed.
+func TestCommittedReports(t *testing.T) {
+	for _, name := range []string{"inmem", "miniredis", "redis"} {
+		text := readDocument(t, "../docs/reports/"+name+".json")
+		var report struct {
+			Suite    string
+			Verdicts map[string]int
+		}
+		if err := json.Unmarshal([]byte(text), &report); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if report.Suite != Version || report.Verdicts["failed"] > 0 || report.Verdicts["proven"] == 0 {
+			t.Errorf("%s: %+v: run make report", name, report)
+		}
+	}
+}
+
+func readDocument(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// firstDifference shows the first line in which two texts differ.
+func firstDifference(got, want string) string {
+	is, should := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for i := range min(len(is), len(should)) {
+		if is[i] != should[i] {
+			return fmt.Sprintf("line %d is\n%s\nand should be\n%s", i+1, is[i], should[i])
+		}
+	}
+	return fmt.Sprintf("it has %d lines and should have %d", len(is), len(should))
 }
 
 // chapters has the titles of the contract's chapters, by the first part of their properties' ids.
@@ -217,10 +277,7 @@ func writeDocument(t *testing.T, name, text string) {
 
 // The track record names properties and mutants that there are.
 func TestTrackRecordIsTrue(t *testing.T) {
-	text, err := os.ReadFile("TRACKRECORD.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := readDocument(t, "TRACKRECORD.md")
 	known := map[string]bool{}
 	for _, p := range Properties() {
 		known[p.ID] = true
@@ -228,7 +285,7 @@ func TestTrackRecordIsTrue(t *testing.T) {
 	for _, m := range mutant.All() {
 		known[m.Name] = true
 	}
-	named := regexp.MustCompile("`([a-z]+[/-][a-z/-]+)`").FindAllStringSubmatch(string(text), -1)
+	named := regexp.MustCompile("`([a-z]+[/-][a-z/-]+)`").FindAllStringSubmatch(text, -1)
 	if len(named) == 0 {
 		t.Error("it names nothing")
 	}

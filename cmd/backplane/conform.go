@@ -128,7 +128,7 @@ func (r *request) explain(stdout io.Writer, result conformance.Result) {
 		again = " -short"
 	}
 	if r.soak != 0 && strings.HasPrefix(result.Property.ID, "model/") {
-		again += " -soak 1s" // it draws other schedules than a run without
+		again += " -soak 1s" // the seed's own schedule is the first of a soak
 	}
 	sayf(stdout, "FAILED %s\n%v\n\n    Repeat: backplane conform%s -seed %#x -run '%s' URL\n",
 		result.Property.ID, result.Err, again, result.Seed, exactly(result.Property.ID))
