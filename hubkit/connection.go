@@ -231,8 +231,7 @@ func (c *Connection) isOpen() bool {
 const maxReasonText = 123
 
 // closeLocked decides that the connection closes, or that it does not flush any more, and reports whether this call did.
-// The first reason stays. The caller holds out.mu and starts
-// finish once it has let go of it.
+// The first reason stays. The caller holds out.mu and starts finish once it has let go of it.
 func (c *Connection) closeLocked(reason Reason) (first bool) {
 	if c.closed != nil {
 		first, c.flushing = c.flushing, false
