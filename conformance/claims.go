@@ -11,7 +11,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 10: abilities beyond the three verbs. They are found by type assertion. What an ability promises is proven, and
+// Chapter 12: abilities beyond the three verbs. They are found by type assertion. What an ability promises is proven, and
 // where a backplane does not have it, the property is not claimed.
 
 // Ability is an interface of package backplane that a backplane may implement beside [backplane.Backplane].

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Chapter 9: the end of an instance.
+// Chapter 11: the end of an instance.
 
 func closingProperties() []Property {
 	return []Property{

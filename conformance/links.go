@@ -8,7 +8,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 10: what happens when an instance's link to the broker fails.
+// Chapter 13: what happens when an instance's link to the broker fails.
 
 func linkProperties() []Property {
 	return []Property{

@@ -79,6 +79,8 @@ func Properties() []Property {
 		payloadProperties(),
 		handlerProperties(),
 		pressureProperties(),
+		contextProperties(),
+		errorProperties(),
 		closingProperties(),
 		claimProperties(),
 		linkProperties(),

@@ -72,6 +72,13 @@ func (r *recorder) snapshot() history {
 	}
 }
 
+// before reports whether no mark of a kind has been made.
+func (r *recorder) before(kind string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !slices.ContainsFunc(r.h.Marks, func(m markRecord) bool { return m.Kind == kind })
+}
+
 func (r *recorder) lastTick() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -154,7 +154,7 @@ func (n *toy) publish(ctx context.Context, to backplane.Address, payload []byte)
 	case n.closed:
 		return backplane.ErrClosed
 	case n.cut, ctx.Err() != nil:
-		return backplane.ErrUnavailable
+		return errors.Join(backplane.ErrUnavailable, ctx.Err())
 	case n.mute:
 		n.wait(ctx, func() bool { return !n.mute })
 		return backplane.ErrUncertain
@@ -203,6 +203,9 @@ func (n *toy) Subscribe(ctx context.Context, to backplane.Address, h backplane.H
 	if ready := n.wait(ctx, func() bool { return !n.cut && !n.deaf && !n.mute }); n.closed {
 		return nil, toyError("subscribe", to, backplane.ErrClosed)
 	} else if !ready {
+		return nil, toyError("subscribe", to, errors.Join(backplane.ErrUnavailable, ctx.Err()))
+	}
+	if ctx.Err() != nil {
 		return nil, toyError("subscribe", to, errors.Join(backplane.ErrUnavailable, ctx.Err()))
 	}
 	s := &toySub{n: n, to: to, h: h, wake: make(chan struct{}, 1)}

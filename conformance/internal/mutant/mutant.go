@@ -51,7 +51,8 @@ func each(breakIt func(*Node)) func(*World) func(*Node) {
 func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
-		handlers(), pressure(), overflows(), closing(), claims(), askings(), links(), gaps(), outages(), doubts(), combinations(),
+		handlers(), pressure(), overflows(), contexts(), errings(), closing(), claims(), askings(),
+		links(), gaps(), outages(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportFates(),
 		around(), lost(), restarts(), impaired(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
