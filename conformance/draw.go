@@ -168,7 +168,7 @@ func (d *drawer) add(st step) {
 		seat.stalled[st.address] = true
 	case doRelease:
 		seat.stalled[st.address] = false
-	case doCut, doHang, doDeafen, doMute, doLose, doTear:
+	case doCut, doHang, doDeafen, doMute, doTear:
 		seat.faulty = true
 	case doHeal:
 		seat.faulty = false

@@ -197,7 +197,9 @@ func (w *world) adopt(r Result) {
 	w.found = &r
 }
 
-// faultVerbs lists the faults that can be made to an instance's link.
+// faultVerbs lists the faults that can be made to an instance's link. Lose is left out: what is lost on a healthy link is
+// known by the publisher's next heartbeat at the earliest, and a random schedule does not wait for that as the properties
+// about it do.
 func (n *instance) faultVerbs() []verb {
 	var can []verb
 	cut, hang := n.can()

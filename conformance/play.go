@@ -131,8 +131,6 @@ func (n *instance) breakLink(st step) {
 		n.deafen()
 	case doMute:
 		n.mute()
-	case doLose:
-		n.lose()
 	case doTear:
 		n.tearAfter(st.size)
 	default:

@@ -32,7 +32,6 @@ const (
 	doHang        verb = "hang"
 	doDeafen      verb = "deafen"
 	doMute        verb = "mute"
-	doLose        verb = "lose"
 	doTear        verb = "tear"
 	doHeal        verb = "heal"
 	doRestart     verb = "restart"
@@ -101,7 +100,7 @@ func (s step) String() string {
 		fmt.Fprintf(&b, "%s closes, and another opens in its place", who)
 	case doTear:
 		fmt.Fprintf(&b, "%s's link: tear after %d bytes", who, s.size)
-	case doCut, doHang, doDeafen, doMute, doLose, doHeal:
+	case doCut, doHang, doDeafen, doMute, doHeal:
 		fmt.Fprintf(&b, "%s's link: %s", who, s.verb)
 	}
 	if s.beside {

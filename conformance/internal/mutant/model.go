@@ -16,12 +16,6 @@ func combinations() []Mutant {
 			world:  newcomersAreStrangers,
 		},
 		{
-			Name: "unsubscribe-is-made-up-for", Breaks: "model/random", Full: true,
-			Defect: "an unsubscribe during an outage is made up for after it, although another subscription to the address is left.",
-			Seen:   "socketio/socket.io#950: leaving and joining while disconnected",
-			world:  each(unsubscribeIsMadeUpFor),
-		},
-		{
 			Name: "count-of-before-its-time", Breaks: "model/random", Full: true,
 			Defect: "a subscription made in an outage, beside an older one, is told the count of what is missing since before it.",
 			Seen:   "this module's engine, which model/random found out",
@@ -75,45 +69,6 @@ func newcomersAreStrangers(w *World) func(*Node) {
 			if !drop {
 				s.handler(ctx, e)
 			}
-		}
-	}
-}
-
-func unsubscribeIsMadeUpFor(n *Node) {
-	var mu sync.Mutex
-	down := false
-	doomed := map[*Sub]bool{} // deaf from their next gap on
-	n.faults = func(f Faults) Faults {
-		cut, heal := f.Cut, f.Heal
-		f.Cut = func() {
-			cut()
-			mu.Lock()
-			defer mu.Unlock()
-			down = true
-		}
-		f.Heal = func() {
-			mu.Lock()
-			down = false
-			mu.Unlock()
-			heal()
-		}
-		return f
-	}
-	n.unsubscribe = func(ctx context.Context, s *Sub) error {
-		left := n.world.openSubs(func(other *Sub) bool { return other.n == n && other.to == s.to })
-		mu.Lock()
-		for _, other := range left {
-			doomed[other] = doomed[other] || down
-		}
-		mu.Unlock()
-		return s.healthy.Close(ctx)
-	}
-	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
-		s.handler(ctx, e)
-		mu.Lock()
-		defer mu.Unlock()
-		if isGap(e) && doomed[s] {
-			s.deaf.Store(true)
 		}
 	}
 }
