@@ -88,6 +88,7 @@ func Properties() []Property {
 		impairedProperties(),
 		lostProperties(),
 		restartProperties(),
+		clockProperties(),
 		modelProperties(),
 	))
 }
