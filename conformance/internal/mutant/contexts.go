@@ -73,6 +73,7 @@ func contexts() []Mutant {
 		},
 		{
 			Name: "ends-with-its-caller", Defect: "a subscription ends with the context of Subscribe.", Breaks: "ctx/scope",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "nats.go: a context passed on to the subscription; watermill's Subscribe, on purpose",
 			world: each(func(n *Node) {
 				n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
@@ -138,6 +139,7 @@ func errings() []Mutant {
 		},
 		{
 			Name: "buffered-is-done", Defect: "Publish returns when the message is in a buffer, which is sent a millisecond later.", Breaks: "publish/confirmed",
+			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "nats.go: Publish without Flush",
 			world: each(func(n *Node) {
 				n.publish = n.publishLater(func([]byte) time.Duration { return time.Millisecond })
