@@ -423,3 +423,51 @@ func TestQueriesWithoutCluster(t *testing.T) {
 		f.failedAs("list on a closed hub", err, backplane.ErrClosed)
 	})
 }
+
+// An instance that stays silent does not take their time from those that are asked after it.
+func TestListGoesOnBehindASilentInstance(t *testing.T) {
+	onSettled(t, func(f *farm) {
+		order := []int{0, 1, 2} // by node, as a list goes
+		slices.SortFunc(order, func(a, b int) int { return strings.Compare(string(f.nodes[a].ID()), string(f.nodes[b].ID())) })
+		for _, i := range order {
+			f.member(i, "4B")
+		}
+		silent := f.nodes[order[0]].ID()
+		f.broker.Hang(silent)
+		defer f.broker.Heal(silent)
+		ctx, cancel := context.WithTimeout(f.t.Context(), time.Second)
+		defer cancel()
+		p, err := f.hubs[order[2]].List(ctx, hubkit.ToGroups("4B"), hubkit.ListOptions{})
+		if err != nil || len(p.Connections) != 2 || len(p.Missing) != 1 || p.Missing[0].Node != silent || !errors.Is(p.Missing[0].Err, backplane.ErrTimeout) {
+			f.t.Errorf("%+v, %v", p, err)
+		}
+	})
+}
+
+// An instance that leaves while it is asked has nothing any more, and is not missed.
+func TestInstanceThatLeavesIsNotMissed(t *testing.T) {
+	onSettled(t, func(f *farm) {
+		f.member(1, "4B")
+		leaving, err := backplane.Open(f.t.Context(), f.broker.Opener(), backplane.Options{})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		asked := make(chan struct{}, 2)
+		leaving.AnswerDeferred("hub/ward", func(context.Context, backplane.NodeID, []byte, func([]byte, error)) { asked <- struct{}{} })
+		settle()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c, err := f.hubs[0].Count(f.t.Context(), hubkit.ToAll())
+			if err != nil || c.Connections != 1 || c.Partial() {
+				f.t.Errorf("%+v, %v", c, err)
+			}
+			f.changed("join", 1)(f.hubs[0].Join(f.t.Context(), hubkit.ToAll(), "g"))
+		}()
+		<-asked
+		if err := leaving.Close(f.t.Context()); err != nil {
+			f.t.Error(err)
+		}
+		<-done
+	})
+}
