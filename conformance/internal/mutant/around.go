@@ -78,6 +78,12 @@ func around() []Mutant {
 				}
 			},
 		},
+	}
+}
+
+// told are mutants whose health is not told as it is.
+func told() []Mutant {
+	return []Mutant{
 		{
 			Name: "state-lies", Defect: "health is up once it has been up.", Breaks: "link/state",
 			world: each(func(n *Node) {
@@ -117,6 +123,12 @@ func around() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// returns are mutants that come back from an outage with too much or too little.
+func returns() []Mutant {
+	return []Mutant{
 		{
 			Name: "comes-back", Defect: "a subscription that is closed while the link is down is restored with it.", Breaks: "link/unsubscribe-down",
 			world: each(func(n *Node) {

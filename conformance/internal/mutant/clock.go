@@ -33,7 +33,7 @@ func silences() []Mutant {
 	}
 	return []Mutant{
 		{
-			Name: "forgotten-connection", Defect: "the first message after an hour of silence goes to a connection that is not there any more.", Breaks: "clock/idle",
+			Name: "forgotten-connection", Defect: "the first message after an hour of silence goes to a connection that is gone.", Breaks: "clock/idle",
 			Seen:  "firewalls that forget idle flows",
 			world: afterAnHour(func(context.Context, *Sub, backplane.Event) {}),
 		},

@@ -138,7 +138,7 @@ func errings() []Mutant {
 			}),
 		},
 		{
-			Name: "buffered-is-done", Defect: "Publish returns when the message is in a buffer, which is sent a millisecond later.", Breaks: "publish/confirmed",
+			Name: "buffered-is-done", Defect: "Publish returns when the message is in a buffer, which is sent later.", Breaks: "publish/confirmed",
 			Also: []string{"deliver/once", "order/per-publisher"},
 			Seen: "nats.go: Publish without Flush",
 			world: each(func(n *Node) {

@@ -54,7 +54,7 @@ func All() []Mutant {
 		handlers(), pressure(), overflows(), contexts(), errings(), closing(), claims(), askings(),
 		links(), gaps(), outages(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportFates(),
-		around(), lost(), restarts(), impaired(), silences(),
+		around(), told(), returns(), lost(), restarts(), impaired(), silences(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 	)
 }

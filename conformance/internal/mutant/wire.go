@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,7 +95,7 @@ func (w *wire) place(to backplane.Address) uint32 {
 	defer w.tableMu.Unlock()
 	for i, a := range w.addresses {
 		if a == to {
-			return uint32(i) //nolint:gosec // small
+			return uint32(i)
 		}
 	}
 	w.addresses = append(w.addresses, to)
@@ -140,9 +141,9 @@ func readFrame(_ *wire, from io.Reader) ([]byte, error) {
 	if _, err := io.ReadFull(from, head); err != nil {
 		return nil, err //nolint:wrapcheck // it ends the connection
 	}
-	frame := append(head, make([]byte, binary.BigEndian.Uint32(head))...)
-	_, err := io.ReadFull(from, frame[frameHead:])
-	return frame, err //nolint:wrapcheck // it ends the connection
+	payload := make([]byte, binary.BigEndian.Uint32(head))
+	_, err := io.ReadFull(from, payload)
+	return slices.Concat(head, payload), err //nolint:wrapcheck // it ends the connection
 }
 
 // impaired are mutants that do not bear a link that works in part.
@@ -203,7 +204,7 @@ func impaired() []Mutant {
 					if err == nil && n < size {
 						_, _ = io.ReadFull(from, payload[n:]) // the rest is skipped
 					}
-					return append(frame, payload[:n]...), err //nolint:wrapcheck // it ends the connection
+					return slices.Concat(frame, payload[:n]), err //nolint:wrapcheck // it ends the connection
 				}
 			}),
 		},
@@ -220,7 +221,7 @@ func impaired() []Mutant {
 					if n > 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
 						err = nil
 					}
-					return append(head, payload[:n]...), err //nolint:wrapcheck // it ends the connection
+					return slices.Concat(head, payload[:n]), err //nolint:wrapcheck // it ends the connection
 				}
 			}),
 		},
