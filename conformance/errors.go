@@ -33,7 +33,7 @@ func errorProperties() []Property {
 			Says:  "when Publish has returned nil the broker has the message: cutting the publisher off at once loses nothing.",
 			Why:   "the program tells its user that the alert is out.",
 			Often: "nil from a write into a buffer of the client or of the kernel.",
-			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud"}, run: publishConfirmed,
+			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud", "taken"}, run: publishConfirmed,
 		},
 	}
 }

@@ -52,7 +52,7 @@ func linkProperties() []Property {
 			Says:  "publishing while the link is down fails or waits within its context; it does not return nil for a message that is lost.",
 			Why:   "the program would believe that the alert is out.",
 			Often: "a buffer of the client library that is emptied when the connection is lost for good, a lost answer reported as a refusal.",
-			Needs: NeedLink, Since: "v1", about: []string{"must", "mustNot", "errors", "noFalseAlarm"}, run: linkPublishDown,
+			Needs: NeedLink, Since: "v1", about: []string{"must", "mustNot", "errors", "taken", "noFalseAlarm"}, run: linkPublishDown,
 		},
 		{
 			ID:    "link/subscribe-down",

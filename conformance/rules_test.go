@@ -290,6 +290,13 @@ func TestRules(t *testing.T) {
 			"counts",
 		},
 
+		{"taken – its publisher was cut off and it was not – fail", start + "n1 pub 1 room\n n1 cut\n n1 heal\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", "taken"},
+		{"taken – it was cut off itself – pass", start + "n2 cut\n n1 pub 1 room\n n2 heal\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", ""},
+		{"taken – its handler was stuck – pass", start + "n1 cut\n n1 heal\n a stall\n n1 pub 1 room\n a gap overflow\n a release", ""},
+		{"taken – the broker was stopped – pass", start + "n1 pub 1 room\n stop\n start\n a gap link", ""},
+		{"taken – of uncertain fate – pass", start + "n1 cut\n n1 pub 1 room uncertain\n n1 heal\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", ""},
+		{"taken – closed meanwhile – pass", start + "n1 pub 1 room\n n1 cut\n n1 heal\n a gap numbers n1 1\n a close", ""},
+
 		{"noFalseAlarm – nothing happened – fail", start + "a gap link", "noFalseAlarm"},
 		{"noFalseAlarm – another instance was cut – fail", start + "n1 cut\n n1 heal\n a gap link", "noFalseAlarm"},
 		{"noFalseAlarm – another instance died – pass", start + "n1 cut\n n1 heal\n a gap member", ""},

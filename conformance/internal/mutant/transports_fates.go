@@ -13,6 +13,45 @@ import (
 func transportFates() []Mutant {
 	return []Mutant{
 		{
+			Name: "written-is-taken", Defect: "what was written to a connection that has just died is reported as taken.", Breaks: "link/publish-down",
+			Seen: "a write that the kernel takes says nothing of the other end; nats.go: Publish returns when the message is buffered",
+			carry: carried(func(c *carrier) {
+				send, leave, fail := c.publish, c.disconnect, c.down
+				var mu sync.Mutex
+				dying, given := false, 0 // the connection is dead and nobody has noticed; how often it was given up
+				set := func(to bool) int {
+					mu.Lock()
+					defer mu.Unlock()
+					dying = to
+					return given
+				}
+				c.down = func(cause error) {
+					was := set(true)
+					go func() {
+						pause(20 * time.Millisecond) // until the reader notices
+						if set(false) == was {
+							fail(cause)
+						}
+					}()
+				}
+				c.disconnect = func() {
+					mu.Lock()
+					given++
+					mu.Unlock()
+					leave()
+				}
+				c.publish = func(ctx context.Context, frames []transport.Frame) []error {
+					mu.Lock()
+					written := dying
+					mu.Unlock()
+					if written {
+						return nil
+					}
+					return send(ctx, frames)
+				}
+			}),
+		},
+		{
 			Name: "definite-for-uncertain", Defect: "a frame whose answer was lost is reported as not taken.", Breaks: "link/publish-down",
 			Seen: "go-redis: a pipeline's read error looks like its dial error",
 			carry: carried(func(c *carrier) {
