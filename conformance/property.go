@@ -79,6 +79,7 @@ func Properties() []Property {
 		payloadProperties(),
 		handlerProperties(),
 		pressureProperties(),
+		raceProperties(),
 		contextProperties(),
 		errorProperties(),
 		closingProperties(),

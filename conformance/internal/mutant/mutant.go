@@ -51,7 +51,7 @@ func each(breakIt func(*Node)) func(*World) func(*Node) {
 func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
-		handlers(), pressure(), overflows(), contexts(), errings(), closing(), claims(), askings(),
+		handlers(), pressure(), overflows(), races(), contexts(), errings(), closing(), claims(), askings(),
 		links(), gaps(), outages(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportFates(),
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(),
