@@ -310,3 +310,17 @@ func (r *recorder) markEnd(mark int) {
 	defer r.unlock()
 	r.h.Marks[mark].End = r.stamp()
 }
+
+// hasGaps reports whether a subscription was told of a gap.
+func (r *recorder) hasGaps(sub int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.subs[sub].gaps > 0
+}
+
+// nodeOf returns the instance of a subscription.
+func (r *recorder) nodeOf(sub int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.h.Subs[sub].Node
+}

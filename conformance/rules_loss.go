@@ -240,6 +240,15 @@ func (v *view) caughtUp(stall markRecord, r *runRecord) bool {
 	})
 }
 
+// cutIsOver reports whether a cut explains no link gap any more: the link was healed, and the subscription has heard since what
+// was published then. Of a link that was hung or deaf that cannot be said: the old connection may be given up later.
+func (v *view) cutIsOver(cut markRecord, r *runRecord) bool {
+	healed := slices.IndexFunc(v.Marks, func(m markRecord) bool {
+		return m.Kind == markHeal && m.Node == cut.Node && cut.Start.before(m.Start)
+	})
+	return cut.Kind == markCut && healed >= 0 && r.Gap == backplane.GapLink && v.caughtUp(v.Marks[healed], r)
+}
+
 func (v *view) explained(r *runRecord) bool {
 	for _, m := range v.Marks {
 		if !m.Start.before(r.Start) {
@@ -249,7 +258,7 @@ func (v *view) explained(r *runRecord) bool {
 		case markStop:
 			return true
 		case markCut, markHang, markDeafen, markMute, markTear, markRefuse:
-			if m.Node < 0 || m.Node == v.Subs[r.Sub].Node {
+			if (m.Node < 0 || m.Node == v.Subs[r.Sub].Node) && !v.cutIsOver(m, r) {
 				return true
 			}
 			if r.Gap == backplane.GapNumbers || r.Gap == backplane.GapMember {

@@ -130,6 +130,40 @@ func outages() []Mutant {
 			}),
 		},
 		{
+			Name: "gaps-for-ever", Defect: "after its first link gap a subscription is told of a gap in place of each message.", Breaks: "link/resubscribe",
+			world: each(func(n *Node) {
+				var mu sync.Mutex
+				told := map[*Sub]bool{}
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					mu.Lock()
+					told[s] = told[s] || isGap(e)
+					gap := told[s]
+					mu.Unlock()
+					if gap {
+						e = &backplane.Gap{Address: s.to, Cause: backplane.GapLink, Since: time.Now()}
+					}
+					s.handler(ctx, e)
+				}
+			}),
+		},
+		{
+			Name: "gaps-to-be-sure", Defect: "after its first link gap a subscription is told of a gap before each message.", Breaks: "link/resubscribe",
+			world: each(func(n *Node) {
+				var mu sync.Mutex
+				told := map[*Sub]bool{}
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					mu.Lock()
+					told[s] = told[s] || isGap(e)
+					gap := told[s] && !isGap(e)
+					mu.Unlock()
+					if gap {
+						s.handler(ctx, &backplane.Gap{Address: s.to, Cause: backplane.GapLink, Since: time.Now()})
+					}
+					s.handler(ctx, e)
+				}
+			}),
+		},
+		{
 			Name: "nil-into-the-void", Defect: "Publish while the link is down is reported as done.", Breaks: "link/publish-down",
 			Seen: "client-side buffers that are dropped when a reconnect fails",
 			world: each(func(n *Node) {
