@@ -13,6 +13,13 @@ func clockProperties() []Property {
 			Often: "a connection that a firewall forgot, a number that expired, a silent address that was tidied away.",
 			Needs: NeedTime, Since: "v1", about: []string{"must", "noFalseAlarm"}, run: clockIdle,
 		},
+		{
+			ID:    "clock/skew",
+			Says:  "clocks that are an hour apart, and one that jumps back, change nothing.",
+			Why:   "clocks are wrong now and then, and a server that is a minute ahead would be deaf to all others.",
+			Often: "a time stamp of one instance compared with a clock, or a time stamp, of another one; an age taken from the time of day.",
+			Since: "v1", about: []string{"must", "noFalseAlarm", "order", "once"}, run: clockSkew,
+		},
 	}
 }
 
@@ -42,4 +49,58 @@ func (w *world) idle(d time.Duration) {
 	rest(w.ctx, d)
 	w.suite.slots <- struct{}{}
 	w.check()
+}
+
+// noClock is why most backplanes have nothing to lose here.
+const noClock = "the backplane asks nobody for the time of day through Instance.Now"
+
+func clockSkew(w *world) {
+	const (
+		ahead = iota // the indexes of the instances
+		right
+		behind
+		all
+	)
+	crew, room := make([]*instance, all), group("room")
+	for i := range crew {
+		crew[i] = w.newInstance(w.namespace())
+	}
+	crew[ahead].skew(time.Hour)
+	crew[behind].skew(-time.Hour)
+	for _, n := range crew {
+		n.open()
+		n.subscribe(room)
+	}
+	talk := func() { // in both directions between any two
+		for range w.count(30) {
+			for _, n := range crew {
+				n.publish(room)
+			}
+			for i := range crew {
+				crew[all-1-i].publish(room)
+			}
+		}
+	}
+	talk()
+	w.settle()
+	for _, n := range crew { // and on, with what was sent before the jump still on its way
+		n.publish(room)
+		n.skew(-2 * time.Hour)
+		n.publish(room)
+	}
+	crew[right].skew(0)
+	talk()
+	w.settle()
+	for _, n := range crew {
+		if n.clock.asked.Load() {
+			return
+		}
+	}
+	w.notExercised(noClock)
+}
+
+// skew sets the instance's clock wrong.
+func (n *instance) skew(ahead time.Duration) {
+	n.w.rec.mark(markSkew, n.id, -1)
+	n.clock.skew(ahead)
 }

@@ -108,6 +108,7 @@ const (
 	markTear    = "tear"
 	markRefuse  = "refuse"
 	markHeal    = "heal"
+	markSkew    = "skew"    // of the clock
 	markStop    = "stop"    // of the broker
 	markStart   = "start"   // of the broker
 	markQuiet   = "quiet"   // a linger, from Start to End

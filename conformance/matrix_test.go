@@ -79,7 +79,7 @@ func opener(m mutant.Mutant) (Opener, Option) {
 			worlds[in.World], brokers[in.World] = w, b
 		}
 		mu.Unlock()
-		n, err := w.Open(ctx, mutant.Instance{Namespace: in.Namespace, Name: in.Name, Dial: func(ctx context.Context) (net.Conn, error) {
+		n, err := w.Open(ctx, mutant.Instance{Namespace: in.Namespace, Name: in.Name, Now: in.Now, Dial: func(ctx context.Context) (net.Conn, error) {
 			return in.Dial(ctx, "pipe", in.World+in.Name)
 		}})
 		if err != nil {
@@ -222,8 +222,11 @@ func faceAll(t *testing.T, properties []Property) []kill {
 func TestMatrix(t *testing.T) {
 	for _, p := range Properties() {
 		well := mutant.Mutant{Name: healthy}
-		if p.Needs&NeedWire != 0 {
+		switch {
+		case p.Needs&NeedWire != 0:
 			well = mutant.Wired(healthy)
+		case p.ID == "clock/skew":
+			well = mutant.Stamped(healthy)
 		}
 		if k := face(t, p, well); k.verdict != Proven {
 			t.Errorf("the healthy backplane, opened like the mutants, fails %s: %v", p.ID, k.err)

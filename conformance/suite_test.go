@@ -14,12 +14,12 @@ import (
 // A foreign backplane, which shares nothing with this module's engine, is proven by the same suite.
 func TestForeignBackplane(t *testing.T) {
 	open, faults := toys(nil)
-	Test(t, open, faults, Claims(), Bubble(), Strict("link/slow", "link/torn"))
+	Test(t, open, faults, Claims(), Bubble(), Strict("link/slow", "link/torn", "clock/skew"))
 }
 
 func TestForeignBackplaneOutsideABubble(t *testing.T) {
 	open, faults := toys(nil)
-	Test(t, open, faults, Claims(), Strict("link/slow", "link/torn"), Short())
+	Test(t, open, faults, Claims(), Strict("link/slow", "link/torn", "clock/skew"), Short())
 }
 
 // broken is a toy with verbs replaced.

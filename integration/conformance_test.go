@@ -50,8 +50,9 @@ func TestConformanceMiniredis(t *testing.T) {
 	}, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), ours, conformance.Subject("redis", "miniredis"))
 }
 
-// overTCP names what nobody can exercise over a connection: it loses nothing while it is healthy.
-var overTCP = []string{"link/lost-middle", "link/lost-tail"}
+// overTCP names what nobody can exercise: a connection loses nothing while it is healthy, and the engine asks nobody for the
+// time of day.
+var overTCP = []string{"link/lost-middle", "link/lost-tail", "clock/skew"}
 
 // restarts makes the suite kill a server and start it again, which then has forgotten everything.
 func restarts(server *redisserver.Server) conformance.Option {

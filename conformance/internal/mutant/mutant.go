@@ -54,7 +54,7 @@ func All() []Mutant {
 		handlers(), pressure(), overflows(), races(), contexts(), errings(), closing(), claims(), askings(),
 		links(), gaps(), outages(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportFates(),
-		around(), told(), returns(), lost(), restarts(), impaired(), silences(),
+		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 	)
 }
@@ -63,6 +63,7 @@ func All() []Mutant {
 type Instance struct {
 	Namespace, Name string
 	Dial            func(ctx context.Context) (net.Conn, error)
+	Now             func() time.Time
 }
 
 // Opener opens a healthy instance.
@@ -105,7 +106,7 @@ func (w *World) Open(ctx context.Context, in Instance) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{Node: healthy, world: w, as: in.Name, dial: in.Dial}
+	n := &Node{Node: healthy, world: w, as: in.Name, dial: in.Dial, now: in.Now}
 	n.publish, n.close = healthy.Publish, healthy.Close
 	n.subscribe = n.subscribeHealthy
 	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) { s.handler(ctx, e) }
@@ -146,6 +147,7 @@ type Node struct {
 	world *World
 	as    string // its name among the instances
 	dial  func(ctx context.Context) (net.Conn, error)
+	now   func() time.Time // its clock, right or wrong
 	serve func(net.Conn)
 
 	publish     func(ctx context.Context, to backplane.Address, payload []byte) error
