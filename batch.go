@@ -29,7 +29,7 @@ func (l *lane) flush() bool {
 		frames[i] = transport.Frame{Channel: p.outlet.channel, Data: p.frame}
 	}
 	ctx, cancel := context.WithTimeout(l.n.ctx, l.n.o.ProbeTimeout)
-	errs := l.n.t.Publish(ctx, l.link.id, frames)
+	errs := l.link.each(len(frames), l.n.t.Publish(ctx, l.link.id, frames))
 	cancel()
 	l.n.stats.framesSent.Add(uint64(len(frames)))
 	gone := errs != nil && l.link.gone()

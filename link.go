@@ -297,3 +297,18 @@ func (l *link) condition(now time.Time) Cause {
 	}
 	return c
 }
+
+// each returns a transport's results for k requests. Where their number is another one, nobody knows which belongs to which,
+// and so all are uncertain: a transport's mistake must not become a message that is taken for delivered.
+func (l *link) each(k int, errs []error) []error {
+	if errs == nil || len(errs) == k {
+		return errs
+	}
+	err := fmt.Errorf("%w: the transport gave %d results for %d requests", ErrUncertain, len(errs), k)
+	l.n.log.Error("transport breaks a rule", "link", int(l.id), "err", err)
+	errs = make([]error, k)
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}

@@ -74,10 +74,10 @@ func (l *link) reconcile(ctx context.Context) bool {
 	}
 	enter, exit, more := l.n.interests.take(l)
 	if len(exit) > 0 {
-		l.left(exit, l.n.t.Unsubscribe(ctx, l.id, channelsOf(exit)))
+		l.left(exit, l.each(len(exit), l.n.t.Unsubscribe(ctx, l.id, channelsOf(exit))))
 	}
 	if len(enter) > 0 {
-		l.entered(ctx, enter, l.n.t.Subscribe(ctx, l.id, channelsOf(enter)))
+		l.entered(ctx, enter, l.each(len(enter), l.n.t.Subscribe(ctx, l.id, channelsOf(enter))))
 	}
 	return more && ctx.Err() == nil
 }

@@ -13,7 +13,7 @@ import (
 // Survivors are transports that break a rule of package transport in a way that the engine makes up for: no promise is
 // broken, and the suite must find nothing. Breaks is empty.
 func Survivors() []Mutant {
-	all := slices.Concat(repeaters(), deserters(), loiterers())
+	all := slices.Concat(repeaters(), summers(), deserters(), loiterers())
 	for i := range all {
 		all[i].lied = &atomic.Int64{}
 	}
@@ -50,6 +50,27 @@ func repeaters() []Mutant {
 						c.lie()
 					}
 					return send(ctx, turned)
+				}
+			}),
+		},
+	}
+}
+
+// summers are survivors that give one result for all frames of a batch, as pipelines of client libraries do.
+func summers() []Mutant {
+	return []Mutant{
+		{
+			Name: "one-result-for-all", Defect: "now and then the results of a batch are one; the engine takes all for uncertain, and sends them again.",
+			carry: carried(func(c *carrier) {
+				var batches atomic.Int64
+				send := c.publish
+				c.publish = func(ctx context.Context, frames []transport.Frame) []error {
+					errs := send(ctx, frames)
+					if len(frames) < 2 || batches.Add(1)%3 != 0 {
+						return errs
+					}
+					c.lie()
+					return append(errs, nil)[:1]
 				}
 			}),
 		},
