@@ -185,9 +185,11 @@ func membersDeath(w *world) {
 	w.together(crew)
 	dead.publish(room)
 	dead.cut()
-	for _, n := range rest {
-		w.inTime(memberTimeout, n.name+" to list the dead no more", func() bool { return n.knows(rest) })
-	}
+	w.aside(func() {
+		for _, n := range rest {
+			w.inTime(memberTimeout, n.name+" to list the dead no more", func() bool { return n.knows(rest) })
+		}
+	})
 	dead.heal()
 	w.together(crew)
 	dead.publishAgain(room)

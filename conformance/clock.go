@@ -45,9 +45,7 @@ func clockIdle(w *world) {
 
 // idle lets time pass. Meanwhile others may have the place of this property.
 func (w *world) idle(d time.Duration) {
-	<-w.suite.slots
-	rest(w.ctx, d)
-	w.suite.slots <- struct{}{}
+	w.aside(func() { rest(w.ctx, d) })
 	w.check()
 }
 

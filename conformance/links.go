@@ -182,7 +182,7 @@ func linkPublishDown(w *world) {
 	w.needCut(down)
 	down.subscribe(room) // which must not hear what nobody else does
 	hears.subscribe(room)
-	for range 3 {
+	for range w.rounds(3) {
 		w.tryDuring(down, room)
 		down.publishAgain(room)
 		w.outage(down, func() {
@@ -267,7 +267,7 @@ func linkNoRepeat(w *world) {
 	for _, n := range crew {
 		n.subscribe(room)
 	}
-	for range 5 {
+	for range w.rounds(5) {
 		w.tryDuring(publisher, room)
 		publisher.publishAgain(room)
 		w.outage(receiver, func() { publisher.publish(room) })

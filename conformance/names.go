@@ -23,7 +23,7 @@ func namesProperties() []Property {
 			Says:  "names that contain a broker's protocol change nothing for the traffic that follows.",
 			Why:   "a client that chooses a group's name would command the broker.",
 			Often: "names written raw into a text protocol.",
-			Since: "v1", about: []string{"must", "origin"}, run: namesInert,
+			Since: "v1", about: []string{"must", "origin", "noFalseAlarm"}, run: namesInert,
 		},
 		{
 			ID:    "limits/address",

@@ -85,6 +85,7 @@ func (w *world) tryDuring(n *instance, to backplane.Address) {
 		if n.canDeafen() {
 			n.deafen()
 			pass(workers)
+			rest(w.ctx, time.Millisecond) // so that one is under way, and not only called
 		}
 		n.cut()
 		pass(some)

@@ -92,18 +92,20 @@ func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Resu
 		}()
 		return results
 	}
-	var others sync.WaitGroup
-	for i, p := range properties {
-		if p.Needs&NeedRestart == 0 {
-			others.Go(func() { results[i] <- s.strictly(s.prove(ctx, p)) })
-		}
-	}
-	go func() { // these take the broker from all
-		others.Wait()
-		for i, p := range properties {
-			if p.Needs&NeedRestart != 0 {
-				results[i] <- s.strictly(s.prove(ctx, p))
+	go func() {
+		var others sync.WaitGroup
+		for _, i := range byTurn(properties) {
+			p := properties[i]
+			if p.Needs&NeedRestart != 0 { // it takes the broker from all
+				others.Wait()
 			}
+			r, admitted := s.admit(ctx, p)
+			others.Go(func() {
+				if admitted {
+					r = s.proveAdmitted(ctx, p)
+				}
+				results[i] <- s.strictly(r)
+			})
 		}
 	}()
 	return results
@@ -111,21 +113,39 @@ func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Resu
 
 // prove proves one property.
 func (s *suite) prove(ctx context.Context, p Property) Result {
-	r := Result{Property: p, Seed: s.seed, flags: s.flags(p)}
+	if r, admitted := s.admit(ctx, p); !admitted {
+		return r
+	}
+	return s.proveAdmitted(ctx, p)
+}
+
+// admit waits for a place for a property, or returns its result where it is not put to the test.
+func (s *suite) admit(ctx context.Context, p Property) (r Result, admitted bool) {
+	r = s.result(p)
 	if s.short && p.Needs&NeedTime != 0 {
 		r.Verdict = Skipped
-		return r
+		return r, false
 	}
 	if s.inside != "" && s.inside != p.ID {
 		r.Verdict, r.Err = NotExercised, fmt.Errorf("this process is there for %s", s.inside) //nolint:err113 // for people
-		return r
+		return r, false
 	}
 	select {
 	case s.slots <- struct{}{}:
+		return r, true
 	case <-ctx.Done():
 		r.Verdict, r.Err = NotExercised, stopped(ctx)
-		return r
+		return r, false
 	}
+}
+
+func (s *suite) result(p Property) Result {
+	return Result{Property: p, Seed: s.seed, flags: s.flags(p)}
+}
+
+// proveAdmitted proves a property that has a place, and gives the place back.
+func (s *suite) proveAdmitted(ctx context.Context, p Property) Result {
+	r := s.result(p)
 	if s.apart(p) {
 		defer func() { <-s.slots }()
 		return s.proveApart(ctx, p)
@@ -136,8 +156,9 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 	start := time.Now()
 	w := newWorld(ctx, s, p)
 	defer w.cancel()
+	w.turn.taken = true
 	detail := s.runIn(w)
-	<-s.slots
+	w.turn.leave(s.slots, true)
 	if w.ctx.Err() == nil {
 		w.quiet()
 	}

@@ -27,6 +27,7 @@ type world struct {
 	name     string
 	rec      *recorder
 	logs     *logs
+	turn     turn
 	rand     *rand.Rand // for the property's own goroutine
 
 	mu        sync.Mutex
@@ -221,6 +222,14 @@ func (w *world) onEnd(f func()) {
 func (w *world) count(n int) int {
 	if w.suite.short {
 		return max(1, n/10)
+	}
+	return n
+}
+
+// rounds scales how often something is repeated that takes real time. In a bubble time is free.
+func (w *world) rounds(n int) int {
+	if w.suite.short && !w.suite.bubble {
+		return 1
 	}
 	return n
 }
