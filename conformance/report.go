@@ -101,7 +101,7 @@ func (r *Report) Err() error {
 	return errors.Join(errs...)
 }
 
-// Summary is one line with the counts, and one for each reason why something was not exercised or only warns.
+// Summary is one line with the counts, and one for each reason why something was not claimed, not exercised, or only warns.
 func (r *Report) Summary() string {
 	var b strings.Builder
 	b.WriteString("conformance " + Version)
@@ -116,6 +116,8 @@ func (r *Report) Summary() string {
 		switch result := &r.Results[i]; result.Verdict {
 		case NotExercised:
 			reason = "not exercised, because " + oneLine(result.why())
+		case NotClaimed:
+			reason = "not claimed, because " + oneLine(result.why())
 		case Provisional:
 			reason = "provisional, will fail once the run is held to " + result.Property.Since
 		default:
