@@ -20,7 +20,9 @@ func races() []Mutant {
 				n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
 					s, err := n.subscribeHealthy(ctx, to, h)
 					if err == nil {
+						pause(time.Millisecond) // the end of the one before has read the list
 						l.add(s)
+						pause(time.Millisecond) // and has written it back
 					}
 					return s, err
 				}
