@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +24,9 @@ const (
 	childEnv = "CONFORMANCE_CHILD"
 	// childAtIt is what a child prints when it has come to the property, so that one that never did is not taken for an answer.
 	childAtIt = "conformance: here a child process begins with "
+	// beginsText and endsText are what a child prints with each call and wait, so that what was under way at its end is known.
+	beginsText = "conformance: begins: "
+	endsText   = "conformance: ends: "
 	// childOutput bounds what is kept of a child's output: its end.
 	childOutput = 1 << 20
 )
@@ -52,6 +57,28 @@ func (e ending) status() string {
 		return "exit status 0"
 	default:
 		return e.err.Error()
+	}
+}
+
+// underWay tells which calls and waits had begun and not ended; "" for none.
+func (e ending) underWay() string {
+	open := map[string]int{}
+	for line := range strings.Lines(e.output) {
+		line = strings.TrimSuffix(line, "\n")
+		if what, is := strings.CutPrefix(line, beginsText); is {
+			open[what]++
+		} else if what, is := strings.CutPrefix(line, endsText); is {
+			open[what]--
+		}
+	}
+	maps.DeleteFunc(open, func(_ string, n int) bool { return n <= 0 })
+	return strings.Join(slices.Sorted(maps.Keys(open)), "; ")
+}
+
+// trace prints what a child process does.
+func (s *suite) trace(text, what string) {
+	if s.inside != "" {
+		_, _ = fmt.Fprintln(os.Stderr, text+what)
 	}
 }
 
@@ -142,6 +169,9 @@ func (s *suite) proveApart(ctx context.Context, p Property) Result {
 		return r
 	}
 	if err := p.ended(e); err != nil {
+		if doing := e.underWay(); doing != "" {
+			err = fmt.Errorf("%w; under way: %s", err, doing)
+		}
 		w.fail(err, false)
 	}
 	s.verdict(&r, w, "")

@@ -104,7 +104,9 @@ func (w *world) while(what string) (done func()) {
 	id := w.nextDoing
 	w.nextDoing++
 	w.doing[id] = deed{what, time.Now()}
+	w.suite.trace(beginsText, what)
 	return func() {
+		w.suite.trace(endsText, what)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		delete(w.doing, id)
