@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobackplane/backplane"
@@ -75,16 +77,17 @@ func claimProperties() []Property {
 		},
 		{
 			ID:    "members/death",
-			Says:  "an instance that is cut off leaves the lists of the others within the member timeout, and is listed again when it is back.",
+			Says:  "the others are not up while an instance that is cut off is late, list it no more within the member timeout, and again when it is back.",
 			Why:   "what waits for it would wait for ever.",
-			Often: "a list without heartbeats, one that a dead instance is never added to again.",
+			Often: "a list without heartbeats, one that a dead instance is never added to again, health that looks at the own link only.",
 			Needs: NeedLink | NeedTime, Since: "v1", Ability: Cluster, about: []string{"must", "lossIsLoud"}, run: membersDeath,
 		},
 		{
-			ID:    "ask/answers",
-			Says:  "a question reaches each member, behind a stuck handler too, and who did not answer is told beside what the others said.",
-			Why:   "a count of who is online would be silently too small.",
-			Often: "answers that wait behind handlers, a timeout that drops what came in time, silence left out of the list.",
+			ID:   "ask/answers",
+			Says: "a question reaches each member, behind a stuck handler too, and who did not answer is told beside what the others said.",
+			Why:  "a count of who is online would be silently too small.",
+			Often: "answers that wait behind handlers, a timeout that drops what came in time, silence left out of the list, " +
+				"questions recognised by their content.",
 			Since: "v1", Ability: Cluster, run: askAnswers,
 		},
 	}
@@ -184,7 +187,19 @@ func membersDeath(w *world) {
 	}
 	w.together(crew)
 	dead.publish(room)
+	var told []*healthLog
+	for _, n := range rest {
+		if _, tells := n.reporter(); tells {
+			l := n.followHealth()
+			l.await("up", func(s backplane.State) bool { return s == backplane.Up })
+			told = append(told, l)
+		}
+	}
 	dead.cut()
+	for _, l := range told {
+		l.await("not up, since a member is late", func(s backplane.State) bool { return s != backplane.Up })
+		l.stop()
+	}
 	w.aside(func() {
 		for _, n := range rest {
 			w.inTime(memberTimeout, n.name+" to list the dead no more", func() bool { return n.knows(rest) })
@@ -251,6 +266,7 @@ func askAnswers(w *world) {
 			w.asksEach(from, id, request, said)
 		}
 	}
+	w.asksTheSame(asker, crew, id)
 	const short = 300 * time.Millisecond
 	ctx, cancel := context.WithTimeout(w.ctx, short) // right after the start it may wait for somebody whom it does not know yet
 	defer cancel()
@@ -274,6 +290,23 @@ func askAnswers(w *world) {
 	for _, a := range w.asks(asker, "fails", "?", w.suite.patience) {
 		if a.Err == nil || !strings.Contains(a.Err.Error(), id[a.Node].name+" will not") {
 			w.fatalf("the answer of %s is an error, and its text did not come: %v", id[a.Node].name, a.Err)
+		}
+	}
+}
+
+// asksTheSame asks again and again what is answered with how often it was asked.
+func (w *world) asksTheSame(asker *instance, crew []*instance, id map[backplane.NodeID]*instance) {
+	for _, n := range crew {
+		var asked atomic.Int64
+		n.answers("count", func(context.Context, backplane.NodeID, []byte) ([]byte, error) {
+			return strconv.AppendInt(nil, asked.Add(1), 10), nil
+		})
+	}
+	for round := 1; round <= 3; round++ {
+		for _, a := range w.asks(asker, "count", "?", w.suite.patience) {
+			if a.Err != nil || string(a.Payload) != strconv.Itoa(round) {
+				w.fatalf("%s asked all how often they were asked, for time %d, and %s said %q, %v", asker.name, round, id[a.Node].name, a.Payload, a.Err)
+			}
 		}
 	}
 }

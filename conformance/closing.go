@@ -37,7 +37,7 @@ func closingProperties() []Property {
 			ID:    "close/busy",
 			Says:  "Close is bounded by its context, whose error it returns, while a handler is stuck or the link is dead.",
 			Why:   "a shutdown has a deadline.",
-			Often: "waiting for handlers or for the broker without a bound.",
+			Often: "waiting for handlers or for the broker without a bound, or giving up waiting before anything is closed.",
 			Since: "v1", about: []string{"errors"}, run: closeBusy,
 		},
 		{
@@ -124,6 +124,10 @@ func closeBusy(w *world) {
 	w.closesInTime(n, "a handler is stuck", true)
 	release()
 	n.close() // and a second Close is none the worse for it
+	if _, err := n.tryPublish(w.ctx, room, headerLen); classify(err).Class != closed {
+		w.check()
+		w.fatalf("Publish returned %v after a Close that had given up waiting for a handler, and a second one; not ErrClosed", err)
+	}
 
 	last := crew[1]
 	if _, hang := last.can(); !hang {

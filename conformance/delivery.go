@@ -15,7 +15,7 @@ func deliveryProperties() []Property {
 			Says: "every subscription on every instance hears every message exactly once.",
 			Why:  "a lost alert is not shown; a repeated one is shown twice.",
 			Often: "a Subscribe that returns before the broker has confirmed, messages dropped when a channel is full, retries without numbers, " +
-				"local delivery beside the broker's echo.",
+				"local delivery beside the broker's echo, repeats recognised by their payload.",
 			Since: "v1", about: []string{"once", "must"}, run: deliverOnce,
 		},
 		{
@@ -87,6 +87,9 @@ func deliverOnce(w *world) {
 			crew[i].publish(room)
 		}
 	})
+	for range 3 { // equal payloads are as many messages
+		crew[0].publishRaw(room, []byte("again"))
+	}
 }
 
 func deliverEveryInstance(w *world) {

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gobackplane/backplane"
 )
@@ -51,6 +52,19 @@ func handlerSerial(w *world) {
 			crew[i%len(crew)].publish(room)
 		}
 	})
+	slow := group("slow")
+	s := crew[0].subscribeWith(slow, func(context.Context, backplane.Event, int) { rest(w.ctx, 2*time.Millisecond) })
+	some := func() {
+		for range 10 {
+			crew[1].publish(slow)
+		}
+	}
+	some()
+	if cut, _ := crew[0].can(); cut { // two connections must not deliver beside one another
+		w.outage(crew[0], func() {})
+		w.awaitGap(s, 1)
+		some()
+	}
 }
 
 func handlerReentrant(w *world) {

@@ -137,8 +137,8 @@ func (n *instance) publishSize(to backplane.Address, size int) (pub int) {
 	return pub
 }
 
-// publishRaw does it with a payload as it is. Payloads without a header are known by their content, so each may be
-// published to a place only once.
+// publishRaw does it with a payload as it is. Payloads without a header are known by their content: what is published to a
+// place more than once must all be published by one instance after one another, while everybody who is to hear it subscribes.
 func (n *instance) publishRaw(to backplane.Address, payload []byte) {
 	n.pace(to, len(payload))
 	ctx, cancel := n.w.patient()

@@ -18,7 +18,7 @@ type recorder struct {
 	tick    int64
 	h       history
 	waiters []*waiter            // who waits for what
-	raws    map[rawKey]int       // publishes without a header, by their content
+	raws    map[rawKey][]int     // publishes without a header, by their content, in their order
 	subs    []subState           // beside h.Subs
 	flows   map[place]*flow      // what was published where
 	seqs    []int                // by instance: its newest publish
@@ -53,7 +53,7 @@ type flow struct {
 func newRecorder(token [tokenLen]byte) *recorder {
 	return &recorder{
 		start: time.Now(), token: token,
-		raws: map[rawKey]int{}, flows: map[place]*flow{}, running: map[int]map[int]bool{},
+		raws: map[rawKey][]int{}, flows: map[place]*flow{}, running: map[int]map[int]bool{},
 	}
 }
 
@@ -145,7 +145,8 @@ func (r *recorder) publishCall(pub int, payload []byte, raw bool) {
 	p := &r.h.Pubs[pub]
 	p.Size, p.Sum, p.Call = size, sum, r.stamp()
 	if raw {
-		r.raws[rawKey{p.Place, size, sum}] = pub
+		k := rawKey{p.Place, size, sum}
+		r.raws[k] = append(r.raws[k], pub)
 	}
 	f := r.flow(p.Place)
 	f.messages++
@@ -221,8 +222,10 @@ func (r *recorder) runStart(sub int, e backplane.Event) (run, pub int) {
 	defer r.unlock()
 	rec.Start = r.stamp()
 	if m, is := e.(*backplane.Message); is {
-		if raw, known := r.raws[rawKey{r.h.Subs[sub].Place, rec.Size, rec.Sum}]; known {
-			id = raw
+		for _, raw := range r.raws[rawKey{r.h.Subs[sub].Place, rec.Size, rec.Sum}] {
+			if id = raw; r.subs[sub].heard[raw] == 0 {
+				break // equal ones are taken in their order; one too many repeats the last
+			}
 		}
 		if id >= 0 && id < len(r.h.Pubs) {
 			rec.Pub = id

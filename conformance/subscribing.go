@@ -86,6 +86,11 @@ func subscribeBarrier(w *world) {
 		n.subscribe(a)
 		n.publish(a)
 	}
+	const together = 4 // and none may rely on another one that is still under way
+	w.each(together, func(int) {
+		crew[0].subscribe(group("together"))
+		crew[0].publish(group("together"))
+	})
 }
 
 func subscribeBarrierRemote(w *world) {
@@ -204,6 +209,25 @@ func unsubscribeBarrier(w *world) {
 			}
 		}
 	})
+	w.closesAgain(crew[1], room)
+}
+
+// closesAgain closes a subscription a second time while the run that the first Close gave up waiting for goes on.
+func (w *world) closesAgain(n *instance, to backplane.Address) {
+	s, release := w.stalled(n, to)
+	n.publish(to)
+	w.await(n.name+" to enter its handler", func() bool { return len(w.rec.running[s.id]) > 0 })
+	const soon = 10 * time.Millisecond
+	ctx, cancel := context.WithTimeout(w.ctx, soon)
+	defer cancel()
+	_ = s.tryClose(ctx) // which gives up, unless it does not wait at all: that is for the rules
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		rest(w.ctx, soon)
+		release()
+	})
+	s.close() // the rules find out whether it waited
 }
 
 // closesBehind calls close while a handler is running that takes a while yet: the rules find out whether it was waited for.

@@ -56,6 +56,7 @@ func All() []Mutant {
 		transports(), transportStreams(), transportNames(), transportFates(),
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
+		outsiders(),
 	)
 }
 
@@ -111,7 +112,7 @@ func (w *World) Open(ctx context.Context, in Instance) (*Node, error) {
 	n.subscribe = n.subscribeHealthy
 	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) { s.handler(ctx, e) }
 	n.unsubscribe = func(ctx context.Context, s *Sub) error { return s.healthy.Close(ctx) }
-	n.onHealth = healthy.OnHealth
+	n.onHealth, n.health = healthy.OnHealth, healthy.Health
 	n.id, n.members, n.askAll, n.answer = healthy.ID, healthy.Members, healthy.AskAll, healthy.Answer
 	n.faults = func(f Faults) Faults { return f }
 	w.breakIt(n)
@@ -156,6 +157,7 @@ type Node struct {
 	unsubscribe func(ctx context.Context, s *Sub) error
 	close       func(ctx context.Context) error
 	onHealth    func(f func(backplane.Health)) (stop func())
+	health      func() backplane.Health
 	id          func() backplane.NodeID
 	members     func() []backplane.Member
 	askAll      func(ctx context.Context, service string, request []byte) ([]backplane.Answer, error)
@@ -249,6 +251,9 @@ func (n *Node) Answer(service string, f backplane.AnswerFunc) (stop func()) {
 
 // OnHealth implements [backplane.HealthReporter].
 func (n *Node) OnHealth(f func(backplane.Health)) (stop func()) { return n.onHealth(f) }
+
+// Health implements [backplane.HealthReporter].
+func (n *Node) Health() backplane.Health { return n.health() }
 
 // Faults returns the faults of the healthy instance, as far as the mutant knows them.
 func (n *Node) Faults(healthy Faults) Faults { return n.faults(healthy) }
