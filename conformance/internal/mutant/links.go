@@ -129,6 +129,12 @@ func outages() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// afterwards are mutants that are not well again after an outage.
+func afterwards() []Mutant {
+	return []Mutant{
 		{
 			Name: "gaps-for-ever", Defect: "after its first link gap a subscription is told of a gap in place of each message.", Breaks: "link/resubscribe",
 			world: each(func(n *Node) {
@@ -163,6 +169,12 @@ func outages() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// voids are mutants that publish and subscribe into the void while the link is down.
+func voids() []Mutant {
+	return []Mutant{
 		{
 			Name: "nil-into-the-void", Defect: "Publish while the link is down is reported as done.", Breaks: "link/publish-down",
 			Seen: "client-side buffers that are dropped when a reconnect fails",

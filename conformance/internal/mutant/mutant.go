@@ -52,8 +52,8 @@ func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
 		handlers(), pressure(), overflows(), races(), contexts(), errings(), closing(), claims(), askings(),
-		links(), gaps(), outages(), doubts(), combinations(),
-		transports(), transportStreams(), transportNames(), transportFates(),
+		links(), gaps(), outages(), afterwards(), voids(), doubts(), combinations(),
+		transports(), transportStreams(), transportNames(), transportFates(), transportGuesses(),
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 		outsiders(),

@@ -51,6 +51,12 @@ func transportFates() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// transportGuesses are transports that tell what they cannot know.
+func transportGuesses() []Mutant {
+	return []Mutant{
 		{
 			Name: "definite-for-uncertain", Defect: "a frame whose answer was lost is reported as not taken.", Breaks: "link/publish-down",
 			Seen: "go-redis: a pipeline's read error looks like its dial error",
