@@ -214,13 +214,19 @@ func faceAll(t *testing.T, properties []Property) []kill {
 			kills = append(kills, face(t, properties[i], m))
 			continue
 		}
-		kills = append(kills, kill{mutant: m}) // the gate says it
+		if _, err := find(m.Breaks); err != nil {
+			kills = append(kills, kill{mutant: m}) // the gate says it
+		}
 	}
 	return kills
 }
 
 func TestMatrix(t *testing.T) {
-	for _, p := range Properties() {
+	properties := Properties()
+	if underRace { // some of them send or idle much: two of three minutes. Without the race detector all are faced.
+		properties = slices.DeleteFunc(properties, func(p Property) bool { return p.Needs&NeedTime != 0 })
+	}
+	for _, p := range properties {
 		well := mutant.Mutant{Name: healthy}
 		switch {
 		case p.Needs&NeedWire != 0:
@@ -232,8 +238,8 @@ func TestMatrix(t *testing.T) {
 			t.Errorf("the healthy backplane, opened like the mutants, fails %s: %v", p.ID, k.err)
 		}
 	}
-	kills := faceAll(t, Properties())
-	for _, complaint := range gate(Properties(), kills) {
+	kills := faceAll(t, properties)
+	for _, complaint := range gate(properties, kills) {
 		t.Error(complaint)
 	}
 	for _, k := range kills {
@@ -253,7 +259,7 @@ func TestMatrix(t *testing.T) {
 		for _, k := range kills {
 			blind = append(blind, without(r.name, k))
 		}
-		if len(gate(Properties(), blind)) == 0 {
+		if len(gate(properties, blind)) == 0 {
 			t.Errorf("if the rule %q always passed, the gate would not notice", r.name)
 		}
 	}
