@@ -254,20 +254,25 @@ func (s *playedSub) blocks() bool {
 // stall makes the newest handler of an address block, from its next run on.
 func (p *play) stall(seat *seat, address int) {
 	p.mu.Lock()
+	defer p.mu.Unlock() // until the gate is there: who takes the subscription off its seat has to see it, and releases it
 	var s *playedSub
 	for _, other := range seat.subs {
 		if other.address == address {
 			s = other
 		}
 	}
-	p.mu.Unlock()
-	if s == nil || s.blocks() {
-		return
+	if s != nil {
+		s.stall()
 	}
-	p.w.rec.mark(markStall, s.n.id, s.id)
+}
+
+func (s *playedSub) stall() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gate = make(chan struct{})
+	if s.gate == nil {
+		s.n.w.rec.mark(markStall, s.n.id, s.id)
+		s.gate = make(chan struct{})
+	}
 }
 
 func (s *playedSub) release() {
