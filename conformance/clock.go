@@ -2,7 +2,7 @@ package conformance
 
 import "time"
 
-// Chapter 11: time.
+// Time.
 
 func clockProperties() []Property {
 	return []Property{

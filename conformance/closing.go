@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Chapter 11: the end of an instance.
+// The end of an instance.
 
 func closingProperties() []Property {
 	return []Property{
@@ -131,6 +131,7 @@ func closeBusy(w *world) {
 
 	last := crew[1]
 	if _, hang := last.can(); !hang {
+		w.leavesOut(noFault("Hang"))
 		return
 	}
 	last.subscribe(room)
@@ -238,7 +239,8 @@ func openFailsClean(w *world) {
 	w.opensOrNot(canceled, ctx)
 
 	if !crew[0].dials() {
-		return // nothing else can be made to fail
+		w.leavesOut("nothing makes Open fail: the instances do not dial through Instance.Dial")
+		return
 	}
 	cut := w.newInstance(w.namespace())
 	cut.cut()

@@ -9,7 +9,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 9: what a context bounds.
+// What a context bounds.
 
 func contextProperties() []Property {
 	return []Property{

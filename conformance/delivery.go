@@ -6,7 +6,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 1: who hears a message.
+// Who hears a message.
 
 func deliveryProperties() []Property {
 	return []Property{

@@ -10,7 +10,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 10: what errors say.
+// What errors say.
 
 func errorProperties() []Property {
 	return []Property{
@@ -92,6 +92,8 @@ func errorsDocumented(w *world) {
 			}
 		})
 		n.publishAgain(room)
+	} else {
+		w.leavesOut(noFault("Cut"))
 	}
 	n.close()
 	try(ctx, room, withSecret, closed, closed)
@@ -104,20 +106,21 @@ func errorsDefinite(w *world) {
 	for _, other := range crew {
 		other.subscribe(room)
 	}
-	faults := []func(){n.cut}
-	if n.canDeafen() {
-		faults = append(faults, n.deafen)
-	}
-	if n.canMute() {
-		faults = append(faults, n.mute)
-	}
-	if _, hang := n.can(); hang {
-		faults = append(faults, n.hang)
-	}
-	for _, fault := range faults {
+	_, hang := n.can()
+	for _, fault := range []struct {
+		name string
+		can  bool
+		do   func()
+	}{
+		{"Cut", true, n.cut}, {"Deafen", n.canDeafen(), n.deafen}, {"Mute", n.canMute(), n.mute}, {"Hang", hang, n.hang},
+	} {
+		if !fault.can {
+			w.leavesOut(noFault(fault.name))
+			continue
+		}
 		for _, patient := range []time.Duration{50 * time.Millisecond, 250 * time.Millisecond} {
 			n.publishAgain(room)
-			fault()
+			fault.do()
 			const calls = 4
 			w.each(calls, func(int) {
 				ctx, cancel := context.WithTimeout(w.ctx, patient)

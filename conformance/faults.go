@@ -3,7 +3,7 @@ package conformance
 import "time"
 
 // Faults make one instance's link fail, for a backplane that cannot dial through [Instance.Dial]. A nil function means
-// that it cannot be done; the properties that need it are reported as not exercised.
+// that it cannot be done, as does a fault without Heal; the properties that need it are reported as not exercised.
 type Faults struct {
 	// Cut breaks the link at once: connections fail, and new ones are refused until Heal.
 	Cut func()
@@ -26,12 +26,15 @@ func (n *instance) dials() bool { return n.link.Dials() > 0 }
 // can reports which faults can be made.
 func (n *instance) can() (cut, hang bool) {
 	f := n.fault()
-	return n.dials() || f.Cut != nil && f.Heal != nil, n.dials() || f.Hang != nil && f.Heal != nil
+	return n.dials() || f.has(f.Cut), n.dials() || f.has(f.Hang)
 }
 
-func (n *instance) canDeafen() bool { return n.dials() || n.fault().Deafen != nil }
-func (n *instance) canMute() bool   { return n.dials() || n.fault().Mute != nil }
-func (n *instance) canLose() bool   { return n.fault().Lose != nil && n.fault().Heal != nil }
+func (n *instance) canDeafen() bool { f := n.fault(); return n.dials() || f.has(f.Deafen) }
+func (n *instance) canMute() bool   { f := n.fault(); return n.dials() || f.has(f.Mute) }
+func (n *instance) canLose() bool   { f := n.fault(); return f.has(f.Lose) }
+
+// has reports whether a fault is given, and can be healed.
+func (f Faults) has(fault func()) bool { return fault != nil && f.Heal != nil }
 
 // cut breaks the instance's link until heal.
 func (n *instance) cut() { n.hurt(markCut, n.link.Cut, n.fault().Cut) }

@@ -13,7 +13,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 7: how handlers are called.
+// How handlers are called.
 
 func handlerProperties() []Property {
 	return []Property{

@@ -93,7 +93,9 @@ func (a *abilities) under(open transport.Opener) transport.Opener {
 			return nil, err
 		}
 		_, checks := t.(transport.Checker)
+		_, stores := t.(transport.Store)
 		a.add("transport.Checker", checks)
+		a.add("transport.Store", stores)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.transport = true

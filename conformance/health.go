@@ -37,6 +37,38 @@ func (n *instance) health() backplane.Health {
 	return r.Health()
 }
 
+// watchHealth begins to watch the instance's health. The function it returns waits until it has not been up since, and
+// reports whether that came within d; patience comes on top of it, as for [world.inTime]. Where the backplane does not
+// tell its health, it waits for d: whether the fault was noticed stays open, and the property is not exercised.
+func (n *instance) watchHealth() (wasDown func(d time.Duration) bool) {
+	w := n.w
+	reporter, tells := n.reporter()
+	if !tells {
+		w.leavesOut("nothing tells whether the fault is noticed in time: the backplane is no " + string(Health))
+		return func(d time.Duration) bool { return rest(w.ctx, d) }
+	}
+	down := make(chan struct{})
+	note := sync.OnceFunc(func() { close(down) })
+	stop := reporter.OnHealth(func(h backplane.Health) {
+		if h.State != backplane.Up {
+			note()
+		}
+	})
+	return func(d time.Duration) bool {
+		defer stop()
+		t := time.NewTimer(d + w.suite.patience)
+		defer t.Stop()
+		select {
+		case <-down:
+			return true
+		case <-w.ctx.Done():
+			w.check()
+		case <-t.C:
+		}
+		return false
+	}
+}
+
 // followHealth begins to note what the instance tells of its health. The property fails if a state is told twice in a row.
 func (n *instance) followHealth() *healthLog {
 	l := &healthLog{n: n, more: make(chan struct{})}

@@ -141,7 +141,8 @@ func TestInnocentInAChild(t *testing.T) {
 			}
 			var r conformance.Result
 			synctest.Test(t, func(t *testing.T) { r = conformance.Run(t.Context(), p.ID, open, opts...) })
-			if r.Verdict != conformance.Proven && r.Verdict != conformance.Skipped {
+			inPart := p.ID == "open/fails-clean" && r.Verdict == conformance.NotExercised // nothing is dialled that could fail
+			if r.Verdict != conformance.Proven && r.Verdict != conformance.Skipped && !inPart {
 				failures = append(failures, fmt.Sprintf("%v, seed %#x: %v", r.Verdict, r.Seed, r.Err))
 			}
 		}

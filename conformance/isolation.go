@@ -7,7 +7,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 4: addresses and namespaces do not mix.
+// Addresses and namespaces do not mix.
 
 func isolationProperties() []Property {
 	return []Property{

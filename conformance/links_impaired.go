@@ -8,7 +8,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 9, continued: links that work in part.
+// Links that work in part.
 
 func impairedProperties() []Property {
 	return []Property{
@@ -43,7 +43,7 @@ func linkOneWay(w *world) {
 	deaf, mute, well := crew[0], crew[1], crew[2]
 	w.needCut(deaf, mute)
 	if !deaf.canDeafen() || !mute.canMute() {
-		w.notExercised(noLink)
+		w.notExercised(noFault("Deafen and Mute"))
 	}
 	var subs []int
 	for _, n := range crew {
@@ -70,7 +70,8 @@ func linkOneWay(w *world) {
 		_, _ = half.n.tryPublish(ctx, room, headerLen) // nil would mean that the others hear it
 		cancel()
 		if !noticed(noticedWithin) {
-			w.fatalf("%s is still said to be up %v after one direction of its link began to carry nothing", half.n.name, noticedWithin)
+			w.fatalf("%s is still said to be up, although %v are over in which it should notice that one direction of its link carries nothing",
+				half.n.name, noticedWithin)
 		}
 		half.n.heal()
 		half.n.publishAgain(room)

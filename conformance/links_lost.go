@@ -2,7 +2,7 @@ package conformance
 
 import "fmt"
 
-// Chapter 9, continued: what is lost although every link is healthy.
+// What is lost although every link is healthy.
 
 func lostProperties() []Property {
 	const why = "no link event tells of it, so nothing but the numbers of messages can."

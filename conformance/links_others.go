@@ -8,7 +8,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 9, continued: what an outage is to those around it, and to itself once it is over.
+// What an outage is to those around it, and to itself once it is over.
 
 func aroundProperties() []Property {
 	return []Property{

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Chapter 12: what nobody thought of.
+// What nobody thought of.
 
 const modelID = "model/random"
 

@@ -7,7 +7,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 5: which names there are.
+// Which names there are.
 
 func namesProperties() []Property {
 	return []Property{
@@ -71,6 +71,8 @@ func namesAny(w *world) {
 		w.refused(from, group("\xff"))
 		from.heal()
 		from.publishAgain(all[0])
+	} else {
+		w.leavesOut(noFault("Cut"))
 	}
 }
 

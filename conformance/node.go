@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/internal/faultnet"
@@ -84,33 +83,6 @@ func (n *instance) tryOpen(ctx context.Context) error {
 		n.faults = n.w.suite.inject(in, bp)
 	}
 	return nil
-}
-
-// watchHealth begins to watch the instance's health. The function it returns waits until it has not been up since, or for
-// d, and reports whether it was so. Where the backplane does not tell its health, it waits for d and believes it.
-func (n *instance) watchHealth() (wasDown func(d time.Duration) bool) {
-	reporter, tells := n.reporter()
-	if !tells {
-		return func(d time.Duration) bool { return rest(n.w.ctx, d) }
-	}
-	down := make(chan struct{})
-	note := sync.OnceFunc(func() { close(down) })
-	stop := reporter.OnHealth(func(h backplane.Health) {
-		if h.State != backplane.Up {
-			note()
-		}
-	})
-	return func(d time.Duration) bool {
-		defer stop()
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-down:
-			return true
-		case <-t.C:
-			return false
-		}
-	}
 }
 
 func (n *instance) backplane() backplane.Backplane {

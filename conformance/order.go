@@ -6,7 +6,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 2: the order of messages.
+// The order of messages.
 
 func orderProperties() []Property {
 	const often = "one goroutine for each message, a pool of publishing connections, sharding by message instead of address."

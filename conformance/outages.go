@@ -10,6 +10,12 @@ import (
 
 const noLink = "the instances' links cannot be made to fail: they do not dial through Instance.Dial, and Inject gives no such fault (Cut, Hang and Heal)"
 
+// noFault says which of the [Faults] is missing.
+func noFault(name string) string {
+	return "the instances' links cannot be made to fail in each way: they do not dial through Instance.Dial, and Inject does not give " +
+		name + " with Heal"
+}
+
 // needCut ends the property if the links of these instances cannot be cut.
 func (w *world) needCut(instances ...*instance) {
 	for _, n := range instances {
@@ -86,6 +92,8 @@ func (w *world) tryDuring(n *instance, to backplane.Address) {
 			n.deafen()
 			pass(workers)
 			rest(w.ctx, time.Millisecond) // so that one is under way, and not only called
+		} else {
+			w.leavesOut(noFault("Deafen"))
 		}
 		n.cut()
 		pass(some)

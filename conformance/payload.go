@@ -12,7 +12,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 6: what a message carries.
+// What a message carries.
 
 func payloadProperties() []Property {
 	return []Property{

@@ -9,7 +9,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 8: receivers that cannot keep up.
+// Receivers that cannot keep up.
 
 func pressureProperties() []Property {
 	return []Property{

@@ -7,7 +7,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 9: everything at once.
+// Everything at once.
 
 func raceProperties() []Property {
 	var every []string

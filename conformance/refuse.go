@@ -16,6 +16,7 @@ const minPayload = 2 << 10
 
 var (
 	errNoLink       = errors.New("has no link: say where the failure is written down")
+	errNoAbility    = fmt.Errorf("no such ability; there are %v", allAbilities())
 	errNoOpener     = errors.New("there is no Opener")
 	errSmallPayload = fmt.Errorf("the suite needs at least %d", minPayload)
 )
@@ -40,6 +41,11 @@ func (s *suite) refusals() []refusal {
 	}
 	if n := s.maxPayload; n != 0 && n < minPayload {
 		refuse("", "MaxPayload(%d): %w", n, errSmallPayload)
+	}
+	for _, a := range s.claims {
+		if !slices.Contains(allAbilities(), a) { // it would be claimed, and nobody would look
+			refuse("claims/honest", "Claims(%q): %w", a, errNoAbility)
+		}
 	}
 	for _, id := range s.except {
 		if _, err := find(id); err != nil {

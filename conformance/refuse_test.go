@@ -21,6 +21,7 @@ func TestOptionsThatDoNotFit(t *testing.T) {
 		"no version":          {Since("1"), []string{`Since("1")`, `write "v1"`}},
 		"a version to come":   {Since("v999"), []string{`Since("v999")`, "has not reached"}},
 		"no version at all":   {Since(""), []string{`Since("")`, `write "v1"`}},
+		"a strange claim":     {Claims(Health, "backplane.Storage"), []string{`Claims("backplane.Storage")`, "no such ability", string(Cluster)}},
 		"a tiny payload":      {MaxPayload(100), []string{"MaxPayload(100)", "2048"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -112,7 +112,7 @@ func TestReportsAreStable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Suite != Version || got.Subject != "inmem" || got.Seed != "0x7" || got.Verdicts["proven"] != 2 || got.Properties[0].ID != "a/holds" ||
-		!slices.Equal(got.Abilities, []string{"backplane.Cluster", "backplane.HealthReporter"}) || !slices.Contains(got.Settings, "short") {
+		!slices.Equal(got.Abilities, []string{"backplane.Cluster", "backplane.HealthReporter", "transport.Store"}) || !slices.Contains(got.Settings, "short") {
 		t.Errorf("%+v", got)
 	}
 	for _, want := range []string{"# Conformance of inmem\n", "| broker | none \\| at all |", "2 proven, 0 not claimed, 0 not exercised", "#a-holds) | proven | made up. |"} {
@@ -125,7 +125,7 @@ func TestReportsAreStable(t *testing.T) {
 func TestHeadInOneLine(t *testing.T) {
 	r := checkMadeUp(t, []Property{madeUp("a/holds", "v1", false)}, Subject("inmem", ""))
 	want := "inmem, " + r.Head.Go + ", short, in a bubble, patience 10s, linger 5s, "
-	end := ", seed 0x7, abilities backplane.Cluster backplane.HealthReporter"
+	end := ", seed 0x7, abilities backplane.Cluster backplane.HealthReporter transport.Store"
 	if got := r.Head.String(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, end) {
 		t.Errorf("%q", got)
 	}
@@ -157,6 +157,11 @@ func TestForeignBackplanesAreToldNoTransportRule(t *testing.T) {
 	for _, p := range Properties() {
 		if p.Transport == "" {
 			t.Errorf("%s names no rule of package transport: give its chapter one in transport_rules.go", p.ID)
+		}
+	}
+	for of, rule := range transportRules() {
+		if !slices.ContainsFunc(Properties(), func(p Property) bool { return strings.HasPrefix(p.ID, of) && p.Transport == rule }) {
+			t.Errorf("the rule of package transport for %q is told for no property", of)
 		}
 	}
 }

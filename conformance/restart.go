@@ -8,7 +8,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 10: a broker that is gone and comes back with an empty memory.
+// A broker that is gone and comes back with an empty memory.
 
 func restartProperties() []Property {
 	return []Property{

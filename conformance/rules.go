@@ -38,7 +38,7 @@ func allRules() []rule {
 		{"counts", "a gap that counts messages counts no more than are missing", "link/loss-is-loud", judgeCounts},
 		{"taken", "what Publish returned nil for is heard wherever the link is well, and not replaced by a gap", "publish/confirmed", judgeTaken},
 		{"noFalseAlarm", "there is no gap without a cause", "link/gap-true", judgeNoFalseAlarm},
-		{"errors", "errors are documented ones, and show no payload", "close/after", judgeErrors},
+		{"errors", "errors are documented ones, and show no payload", "errors/documented", judgeErrors},
 	}
 }
 

@@ -375,5 +375,8 @@ func TestRulesHaveHomes(t *testing.T) {
 		if !known[r.home] {
 			t.Errorf("rule %s has no home: %s", r.name, r.home)
 		}
+		if p, _ := find(r.home); !slices.Contains(p.about, r.name) {
+			t.Errorf("the home of rule %s is %s, which is not about it", r.name, r.home)
+		}
 	}
 }

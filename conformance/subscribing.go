@@ -9,7 +9,7 @@ import (
 	"github.com/gobackplane/backplane"
 )
 
-// Chapter 3: when a subscription begins and ends.
+// When a subscription begins and ends.
 
 func subscribingProperties() []Property {
 	return []Property{

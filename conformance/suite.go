@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -225,7 +226,7 @@ func (s *suite) runIn(w *world) (stuck string) {
 // verdict judges what was recorded.
 func (s *suite) verdict(r *Result, w *world, detail string) {
 	w.mu.Lock()
-	failure, missing, found := w.failure, w.missing, w.found
+	failure, missing, leftOut, found := w.failure, w.missing, w.leftOut, w.found
 	w.mu.Unlock()
 	if found != nil {
 		found.Took, found.flags = r.Took, r.flags
@@ -245,11 +246,13 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	if !slices.ContainsFunc(h.Nodes, func(n nodeRecord) bool { return n.Open.Result.Class == ok }) {
 		f.Property.Often, f.Transport = "the opener, or what it is given; the promise itself was not put to the test.", ""
 	}
-	if !f.explain(w, h, detail) {
-		r.Verdict = Proven
-	}
-	if r.Verdict == 0 {
+	switch {
+	case f.explain(w, h, detail):
 		r.Verdict, r.Err = Failed, f
+	case len(leftOut) > 0:
+		r.Verdict, r.Err = NotExercised, fmt.Errorf("in part: %s", strings.Join(leftOut, "; ")) //nolint:err113 // for people
+	default:
+		r.Verdict = Proven
 	}
 }
 

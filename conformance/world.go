@@ -36,6 +36,7 @@ type world struct {
 	missing   string       // guarded by mu; what the property cannot do without
 	lacks     Verdict      // guarded by mu; what comes of it without that
 	failedAt  stamp        // guarded by mu; the newest tick of then, and the time
+	leftOut   []string     // guarded by mu; what of the property could not be put to the test
 	found     *Result      // guarded by mu; the verdict, where it comes from a world inside this one
 	doing     map[int]deed // guarded by mu; the calls and waits under way
 	nextDoing int
@@ -85,6 +86,16 @@ func (w *world) fail(err error, waited bool) {
 
 // notExercised ends the property without a verdict, because nobody can put it to the test.
 func (w *world) notExercised(why string) { w.without(why, NotExercised) }
+
+// leavesOut notes a part of the property that nobody can put to the test. The rest goes on and is judged, and where it
+// holds, the property is not exercised.
+func (w *world) leavesOut(why string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Contains(w.leftOut, why) {
+		w.leftOut = append(w.leftOut, why)
+	}
+}
 
 // without ends the property with the verdict that comes of what is missing.
 func (w *world) without(why string, v Verdict) {
