@@ -23,6 +23,7 @@ const (
 	innocentRuns = "CONFORMANCE_INNOCENT"      // how often in each condition; make innocent sets it
 	innocentFull = "CONFORMANCE_INNOCENT_FULL" // in full size; else in the short one
 	innocentWork = "CONFORMANCE_INNOCENT_WORK" // what a child process is there for: a number of runs, or "hog"
+	innocentReal = "CONFORMANCE_INNOCENT_REAL" // outside a bubble, where a starved process misses deadlines
 )
 
 // innocence is what a child process has to put up with.
@@ -30,14 +31,18 @@ type innocence struct {
 	name  string
 	env   []string
 	hogs  int // processes beside it that never rest
-	share int // of the runs, in parts of all shares
+	share int // of the runs, in tenths
 }
+
+const shares = 10
 
 func conditions() []innocence {
 	return []innocence{
-		{"as it is", nil, 0, 1},
-		{"with one processor", []string{"GOMAXPROCS=1"}, 0, 2},
-		{"beside hogs", nil, runtime.NumCPU(), 1},
+		{"as it is", nil, 0, 3},
+		{"with one processor", []string{"GOMAXPROCS=1"}, 0, 3},
+		{"beside hogs", nil, runtime.NumCPU(), 2},
+		{"in real time", []string{innocentReal + "=1"}, 0, 1},
+		{"in real time, beside hogs", []string{innocentReal + "=1"}, runtime.NumCPU(), 1},
 	}
 }
 
@@ -45,7 +50,7 @@ func TestInnocent(t *testing.T) {
 	if os.Getenv(innocentWork) != "" {
 		return // a child does nothing else
 	}
-	runs, each := 2, false // enough to see that it works
+	runs, each := 5, false // enough to see that it works
 	if text := os.Getenv(innocentRuns); text != "" {
 		var err error
 		if runs, err = strconv.Atoi(text); err != nil {
@@ -56,7 +61,7 @@ func TestInnocent(t *testing.T) {
 	for _, c := range conditions() {
 		n := runs
 		if !each { // the conditions share the runs
-			n = runs * c.share / 4
+			n = runs * c.share / shares
 		}
 		if n == 0 {
 			continue
@@ -128,6 +133,10 @@ func TestInnocentInAChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if os.Getenv(innocentReal) != "" {
+		innocentInRealTime(t, runs)
+		return
+	}
 	var failures []string
 	for range runs {
 		for _, p := range conformance.Properties() {
@@ -149,6 +158,21 @@ func TestInnocentInAChild(t *testing.T) {
 	}
 	if len(failures) > 0 {
 		t.Fatalf("the healthy backplane was blamed %d times:\n%s", len(failures), strings.Join(failures, "\n"))
+	}
+}
+
+// innocentInRealTime runs the whole suite side by side, as over a network.
+func innocentInRealTime(t *testing.T, runs int) {
+	t.Helper()
+	for range runs {
+		open, opts := inMemory()
+		opts = append(opts, conformance.Only(func(p conformance.Property) bool { return p.Needs&conformance.NeedChild == 0 }))
+		if os.Getenv(innocentFull) == "" {
+			opts = append(opts, conformance.Short())
+		}
+		if report := conformance.Check(t.Context(), open, opts...); report.Err() != nil {
+			t.Fatalf("the healthy backplane was blamed: %s\n%v", report.Summary(), report.Err())
+		}
 	}
 }
 
