@@ -15,7 +15,7 @@ type Verdict uint8
 const (
 	Proven       Verdict = iota + 1 // the promise was put to the test, and held
 	Failed                          // it was broken; Result.Err tells how
-	NotExercised                    // nobody could put it to the test: a hook is missing, Result.Err tells which
+	NotExercised                    // nobody could put it to the test, or not all of it: a hook is missing, Result.Err tells which
 	KnownFailing                    // it was broken, and [Known] says so
 	Skipped                         // left out by [Short]
 	Provisional                     // it was broken, and is younger than what [Since] says
