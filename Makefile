@@ -50,4 +50,4 @@ figures: ## what the documentation claims of speed, memory and 200 idle nodes, o
 wardboard: ## the example to look at, on http://127.0.0.1:8080; ARGS='-backplane none' shows the problem
 	@go run ./examples/wardboard $(ARGS)
 
-.PHONY: help test race vet lint fmt fmt-check tidy-check fuzz bench docs report figures wardboard
+.PHONY: help test race vet lint fmt fmt-check tidy-check fuzz innocent innocent-short bench docs report figures wardboard

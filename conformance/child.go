@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -146,27 +147,29 @@ func (s *suite) childTime() time.Duration {
 var errNoChild = errors.New("it ends the process it runs in, and there is no command that runs it in one of its own: give Child")
 
 // proveApart proves a property in a child process.
-func (s *suite) proveApart(ctx context.Context, p Property) Result {
-	r := Result{Property: p, Seed: s.seed}
+func (s *suite) proveApart(ctx context.Context, r *Result) {
+	p := r.Property
 	if s.child == nil {
 		r.Verdict, r.Err = NotExercised, errNoChild
-		return r
+		return
 	}
 	start := time.Now()
 	e := ends(ctx, s.child(p.ID), s.childTime(), childEnv+"="+p.ID, fmt.Sprintf("CONFORMANCE_SEED=%#x", s.seed), "GOTRACEBACK=single")
 	r.Took = time.Since(start)
 	if ctx.Err() != nil {
 		r.Verdict, r.Err = NotExercised, stopped(ctx)
-		return r
+		return
 	}
 	w := newWorld(ctx, s, p)
 	defer w.cancel()
 	for line := range strings.Lines(e.output) {
-		_, _ = w.logs.Write([]byte(line)) // it keeps the last ones
+		if !strings.HasPrefix(line, childAtIt) {
+			_, _ = w.logs.Write([]byte(line)) // it keeps the last ones
+		}
 	}
 	if !strings.Contains(e.output, childAtIt+p.ID) {
 		r.Verdict, r.Err = NotExercised, fmt.Errorf("its child process ended before it came to it: %s\n%v", e.status(), w.logs)
-		return r
+		return
 	}
 	if err := p.ended(e); err != nil {
 		if doing := e.underWay(); doing != "" {
@@ -174,8 +177,7 @@ func (s *suite) proveApart(ctx context.Context, p Property) Result {
 		}
 		w.fail(err, false)
 	}
-	s.verdict(&r, w, "")
-	return r
+	s.verdict(r, w, "")
 }
 
 // itself makes the commands that run one subtest of a test in another process of this test binary.
@@ -195,11 +197,30 @@ func (s *suite) itself(t *testing.T) func(id string) *exec.Cmd {
 		if testing.Short() {
 			args = append(args, "-test.short")
 		}
-		for _, a := range os.Args[1:] { // those of the test itself
-			if !strings.HasPrefix(a, "-test.") {
-				args = append(args, a)
-			}
-		}
+		args = append(args, ofTheTest(os.Args[1:])...)
 		return exec.Command(binary, args...) //nolint:gosec,noctx // this very program; proveApart bounds it
 	}
+}
+
+// ofTheTest returns those of a test binary's arguments that are the test's own: a child has its own flags of go test, and a
+// soak is of another property.
+func ofTheTest(args []string) []string {
+	var own []string
+	for i := 0; i < len(args); i++ {
+		name, _, whole := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-"), "=")
+		if !strings.HasPrefix(args[i], "-") || name != soakFlag && !strings.HasPrefix(name, "test.") {
+			own = append(own, args[i])
+			continue
+		}
+		if f := flag.Lookup(name); f != nil && !whole && !isSwitch(f) {
+			i++ // its value
+		}
+	}
+	return own
+}
+
+// isSwitch reports whether a flag takes no value.
+func isSwitch(f *flag.Flag) bool {
+	b, is := f.Value.(interface{ IsBoolFlag() bool })
+	return is && b.IsBoolFlag()
 }

@@ -69,14 +69,52 @@ func TestChildThatNeverComesToItProvesNothing(t *testing.T) {
 
 // A child process is there for one property only, whatever it is asked for.
 func TestChildDoesNothingElse(t *testing.T) {
-	t.Setenv(childEnv, "deliver/self")
 	open, faults := toys(nil)
-	report := Check(t.Context(), open, faults, Short())
+	s := newSuite(open, []Option{faults, Short()})
+	var said strings.Builder
+	s.inside, s.stderr = "deliver/self", &said
+	report := s.check(t.Context(), Properties())
+	if said.String() != childAtIt+"deliver/self\n" {
+		t.Errorf("it says %q", &said)
+	}
 	for _, r := range report.Results {
 		switch {
 		case r.Property.ID == "deliver/self" && r.Verdict != Proven,
 			r.Property.ID != "deliver/self" && r.Verdict != NotExercised && r.Verdict != Skipped:
 			t.Errorf("%s: %v, %v", r.Property.ID, r.Verdict, r.Err)
 		}
+	}
+}
+
+// What only a child process can prove is marked, judged and told like all else.
+func TestVerdictsOnChildren(t *testing.T) {
+	open, faults := toys(nil)
+	lives := Child(func(string) *exec.Cmd {
+		return exec.CommandContext(t.Context(), "sh", "-c", "echo "+childAtIt+"handler/panic; exit 0")
+	})
+	r := Run(t.Context(), "handler/panic", open, faults, Short(), lives)
+	if r.Verdict != Failed || strings.Contains(r.Err.Error(), "not put to the test") || r.flags != " -short" {
+		t.Errorf("%v, %v, flags %q", r.Verdict, r.Err, r.flags)
+	}
+	known := Known("handler/panic", "https://example.org/7")
+	if r := Run(t.Context(), "handler/panic", open, faults, Short(), lives, known); r.Verdict != KnownFailing {
+		t.Errorf("known: %v, %v", r.Verdict, r.Err)
+	}
+	told := 0
+	if r := Run(t.Context(), "handler/panic", open, faults, Short(), Strict(), Progress(func(Result) { told++ })); r.Verdict != Failed || told != 1 {
+		t.Errorf("strict, without Child: %v, %v; told %d times", r.Verdict, r.Err, told)
+	}
+}
+
+// A soak is not the child's, however the flag was written.
+func TestFlagsOfAChild(t *testing.T) {
+	args := []string{"-test.v=true", "-test.run", "X", "-colour", "-conformance.soak", "10h", "--conformance.soak=10h", "-test.v", "rest"}
+	if own := strings.Join(ofTheTest(args), " "); own != "-colour rest" {
+		t.Errorf("%q", own)
+	}
+	s := newSuite(nil, []Option{Soak(1000*time.Hour, nil), Bubble()})
+	s.inside = "handler/panic"
+	if s.soakInTest(t); s.soaking.begun {
+		t.Error("a child soaks")
 	}
 }

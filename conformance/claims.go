@@ -21,19 +21,19 @@ type Ability string
 
 // The abilities.
 const (
-	Cluster Ability = "backplane.Cluster"
-	Health  Ability = "backplane.HealthReporter"
+	AbilityCluster Ability = "backplane.Cluster"
+	AbilityHealth  Ability = "backplane.HealthReporter"
 )
 
-func allAbilities() []Ability { return []Ability{Cluster, Health} }
+func allAbilities() []Ability { return []Ability{AbilityCluster, AbilityHealth} }
 
 // of reports whether a backplane has the ability.
 func (a Ability) of(bp backplane.Backplane) bool {
 	has := false
 	switch a {
-	case Cluster:
+	case AbilityCluster:
 		_, has = bp.(backplane.Cluster)
-	case Health:
+	case AbilityHealth:
 		_, has = bp.(backplane.HealthReporter)
 	}
 	return has
@@ -59,28 +59,28 @@ func claimProperties() []Property {
 			Says:  "each instance has an id of its own, new at every start, which is the Publisher of its messages.",
 			Why:   "answers and members could not be matched with messages, and an instance would be taken for its predecessor.",
 			Often: "an id made of the host's name, two ids of which each part uses one.",
-			Since: "v1", Ability: Cluster, about: []string{"origin"}, run: membersID,
+			Since: "v1", Ability: AbilityCluster, about: []string{"origin"}, run: membersID,
 		},
 		{
 			ID:    "members/live",
 			Says:  "every open instance lists all open instances, itself included and marked.",
 			Why:   "a roll call would forget somebody.",
 			Often: "a list that is asked for once, newcomers that hear of the others only after a while.",
-			Since: "v1", Ability: Cluster, run: membersLive,
+			Since: "v1", Ability: AbilityCluster, run: membersLive,
 		},
 		{
 			ID:    "members/goodbye",
 			Says:  "an instance that is closed leaves the lists of the others, which is no gap.",
 			Why:   "every deployment would look like an outage.",
 			Often: "no goodbye, so that it dies of silence later; a goodbye that is taken for a loss.",
-			Since: "v1", Ability: Cluster, about: []string{"noFalseAlarm", "must"}, run: membersGoodbye,
+			Since: "v1", Ability: AbilityCluster, about: []string{"noFalseAlarm", "must"}, run: membersGoodbye,
 		},
 		{
 			ID:    "members/death",
 			Says:  "the others are not up while an instance that is cut off is late, list it no more within the member timeout, and again when it is back.",
 			Why:   "what waits for it would wait for ever.",
 			Often: "a list without heartbeats, one that a dead instance is never added to again, health that looks at the own link only.",
-			Needs: NeedLink | NeedTime, Since: "v1", Ability: Cluster, about: []string{"must", "lossIsLoud"}, run: membersDeath,
+			Needs: NeedLink | NeedTime, Since: "v1", Ability: AbilityCluster, about: []string{"must", "lossIsLoud"}, run: membersDeath,
 		},
 		{
 			ID:   "ask/answers",
@@ -88,7 +88,7 @@ func claimProperties() []Property {
 			Why:  "a count of who is online would be silently too small.",
 			Often: "answers that wait behind handlers, a timeout that drops what came in time, silence left out of the list, " +
 				"questions recognised by their content.",
-			Since: "v1", Ability: Cluster, run: askAnswers,
+			Since: "v1", Ability: AbilityCluster, run: askAnswers,
 		},
 	}
 }

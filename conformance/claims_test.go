@@ -21,12 +21,12 @@ func TestClaimsAreComparedBothWays(t *testing.T) {
 		opts    []Option
 		verdict Verdict
 	}{
-		{"engine, all claimed", false, []Option{Claims(Health, Cluster)}, Proven},
-		{"engine, one not claimed", false, []Option{Claims(Cluster)}, Failed},
+		{"engine, all claimed", false, []Option{Claims(AbilityHealth, AbilityCluster)}, Proven},
+		{"engine, one not claimed", false, []Option{Claims(AbilityCluster)}, Failed},
 		{"engine, none claimed", false, []Option{Claims()}, Failed},
 		{"engine, nothing said", false, nil, NotClaimed},
 		{"foreign, none claimed", true, []Option{Claims()}, Proven},
-		{"foreign, one claimed", true, []Option{Claims(Cluster)}, Failed},
+		{"foreign, one claimed", true, []Option{Claims(AbilityCluster)}, Failed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

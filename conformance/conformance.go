@@ -13,8 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/gobackplane/backplane"
@@ -78,7 +78,8 @@ type settings struct {
 	maxPayload int
 	known      map[string]string // property id → link
 	since      version
-	sinceErr   error // what was wrong with Since
+	sinceErr   error   // what was wrong with Since
+	wrong      []error // what else cannot be meant
 	subject    string
 	broker     string
 	only       func(Property) bool
@@ -95,15 +96,26 @@ type brokerFunc = func(ctx context.Context, world string) error
 
 // Patience bounds every wait for something that should happen; a passing run never spends it. Default 10 s, or the
 // environment's CONFORMANCE_PATIENCE. It should exceed the time in which the backplane notices a dead link.
-func Patience(d time.Duration) Option { return func(s *settings) { s.patience = d } }
+func Patience(d time.Duration) Option {
+	return func(s *settings) {
+		s.patience = d
+		s.positive("Patience", d)
+	}
+}
 
 // Linger is how long the suite listens for what should not happen. Default 300 ms, 100 ms with [Short], and 5 s of the
 // fake clock in a bubble. Properties linger side by side.
-func Linger(d time.Duration) Option { return func(s *settings) { s.linger = d } }
+func Linger(d time.Duration) Option {
+	return func(s *settings) {
+		s.linger = d
+		s.positive("Linger", d)
+	}
+}
 
 // Bubble runs each property inside a testing/synctest bubble, where time costs nothing and quiet is exact. It is for
 // backplanes that use neither sockets nor goroutines from outside the bubble. With [Check] and [Run] the caller makes
-// the bubble.
+// the bubble, and should let some of its time pass before it ends: testing/synctest panics where goroutines still block in
+// it. [Test] lets time pass and makes what blocks for ever a failure that shows the goroutines.
 func Bubble() Option { return func(s *settings) { s.bubble = true } }
 
 // Short uses two instances and few messages, and leaves out what takes seconds. [Test] sets it with go test -short.
@@ -122,7 +134,7 @@ func Seed(seed uint64) Option { return func(s *settings) { s.seed = seed } }
 // its options say.
 func MaxPayload(bytes int) Option { return func(s *settings) { s.maxPayload = bytes } }
 
-// Known marks a property as failing, with a link to where that is written down. It is run all the same and must fail:
+// Known marks a property as failing, with a link, http or https, to where that is written down. It is run all the same and must fail:
 // when it passes, the mark is stale and the run fails.
 func Known(id, link string) Option {
 	return func(s *settings) {
@@ -160,7 +172,7 @@ func Run(ctx context.Context, id string, open Opener, opts ...Option) Result {
 	if bad := s.refusals(); len(bad) > 0 {
 		return refused(bad)[0]
 	}
-	return s.prove(ctx, p)
+	return s.strictly(s.prove(ctx, p))
 }
 
 // Check does what [Test] does, outside go test: it returns when all properties are judged. When ctx ends, what has not
@@ -213,7 +225,9 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 	report := &Report{}
 	var ahead []chan Result
 	if !s.bubble && !selective() {
-		ahead = s.proveAll(t.Context(), properties) // side by side; the subtests only tell
+		var stop func()
+		ahead, stop = s.proveAhead(t.Context(), properties) // side by side; the subtests only tell
+		defer stop()
 	}
 	for i, p := range properties {
 		t.Run(p.ID, func(t *testing.T) {
@@ -222,7 +236,7 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 			case ahead != nil:
 				r = <-ahead[i]
 			case s.bubble && !s.apart(p):
-				synctest.Test(t, func(t *testing.T) { r = s.strictly(s.prove(t.Context(), p)) })
+				r = s.strictly(s.inBubble(t, p))
 			default:
 				r = s.strictly(s.prove(t.Context(), p))
 			}
@@ -238,8 +252,27 @@ func Test(t *testing.T, open Opener, opts ...Option) {
 // selective reports whether go test was asked for some subtests only. Then properties are proven one by one as they are
 // asked for: what is not asked for should not cost anything.
 func selective() bool {
-	f := flag.Lookup("test.run")
-	return f != nil && strings.Contains(f.Value.String(), "/")
+	return slices.ContainsFunc([]string{"test.run", "test.skip"}, func(name string) bool {
+		f := flag.Lookup(name)
+		return f != nil && strings.Contains(f.Value.String(), "/")
+	})
+}
+
+// proveAhead is proveAll with a way to stop it: stop returns when nothing runs any more. With -failfast go test may ask for
+// the first results only.
+func (s *suite) proveAhead(ctx context.Context, properties []Property) (results []chan Result, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	all := s.proveAll(ctx, properties)
+	told := make([]chan Result, len(properties))
+	var running sync.WaitGroup
+	for i := range all {
+		told[i] = make(chan Result, 1)
+		running.Go(func() { told[i] <- <-all[i] })
+	}
+	return told, func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // strictly turns "not exercised" into a failure where that was asked for, and tells of the result.

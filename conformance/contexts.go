@@ -137,7 +137,7 @@ func ctxDeadline(w *world) {
 	w.inDeadline("Publish", func(ctx context.Context) { _, _ = n.tryPublish(ctx, room, headerLen) })
 	w.inDeadline("Subscribe", func(ctx context.Context) { _, _ = n.trySubscribe(ctx, group("new"), nil) })
 	w.inDeadline("Close of a subscription", func(ctx context.Context) { _ = s.tryClose(ctx) })
-	if Cluster.of(n.backplane()) && Cluster.of(last.backplane()) {
+	if AbilityCluster.of(n.backplane()) && AbilityCluster.of(last.backplane()) {
 		other := last.cluster().ID()
 		w.inDeadline("Ask", func(ctx context.Context) { _, _ = n.ask(ctx, other, "service", nil) })
 		w.inDeadline("AskAll", func(ctx context.Context) { _, _ = n.askAll(ctx, "service", nil) })

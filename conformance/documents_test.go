@@ -191,7 +191,8 @@ func matrixHead(mutants, properties int) string {
 
 A suite is worth as much as the broken backplanes that it catches. Here are %d, each our engine over the in-memory transport
 with one defect in the one or the other, and the property that has to find each of them out. [A test](../conformance/matrix_test.go)
-lets each face its property: none survives, none is caught by a timeout alone, and each of the %d properties catches one at least.
+lets each face its property: none survives, none is caught only because a call never returned, and each of
+the %d properties catches one at least.
 
 | property | broken backplane | its defect | seen elsewhere | how it is seen |
 |---|---|---|---|---|

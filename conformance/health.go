@@ -44,7 +44,7 @@ func (n *instance) watchHealth() (wasDown func(d time.Duration) bool) {
 	w := n.w
 	reporter, tells := n.reporter()
 	if !tells {
-		w.leavesOut("nothing tells whether the fault is noticed in time: the backplane is no " + string(Health))
+		w.leavesOut("nothing tells whether the fault is noticed in time: the backplane is no " + string(AbilityHealth))
 		return func(d time.Duration) bool { return rest(w.ctx, d) }
 	}
 	down := make(chan struct{})

@@ -58,7 +58,7 @@ func inMemory() (conformance.Opener, []conformance.Option) {
 	all := &brokers{byWorld: map[string]*inmem.Broker{}}
 	open := conformance.Transport(func(in conformance.Instance) transport.Opener { return all.of(in).Opener() }, backplane.Options{})
 	return open, []conformance.Option{conformance.Inject(all.faults), conformance.Broker(all.stop, all.start), conformance.Strict("link/slow", "link/torn", "clock/skew", "open/fails-clean"),
-		conformance.Claims(conformance.Cluster, conformance.Health)}
+		conformance.Claims(conformance.AbilityCluster, conformance.AbilityHealth)}
 }
 
 func TestInMemory(t *testing.T) {

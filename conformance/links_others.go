@@ -24,7 +24,7 @@ func aroundProperties() []Property {
 			Says:  "health is not up while the link is down, and each change is told once and in order.",
 			Why:   "a load balancer keeps sending clients to an instance that says it is well.",
 			Often: "health that looks at a socket, or that is told from several goroutines.",
-			Needs: NeedLink, Since: "v1", Ability: Health, about: nil, run: linkState,
+			Needs: NeedLink, Since: "v1", Ability: AbilityHealth, about: nil, run: linkState,
 		},
 		{
 			ID:    "link/unsubscribe-down",

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/conformance/internal/mutant"
@@ -143,7 +141,7 @@ func opener(m mutant.Mutant) (Opener, Option) {
 func face(t *testing.T, p Property, m mutant.Mutant) kill {
 	t.Helper()
 	open, faults := opener(m)
-	opts := []Option{faults, Bubble(), Seed(1), Claims(Cluster, Health), Child(facing(t.Context(), m))}
+	opts := []Option{faults, Bubble(), Seed(1), Claims(AbilityCluster, AbilityHealth), Child(facing(t.Context(), m))}
 	if p.Needs&NeedTime == 0 && !m.Full {
 		opts = append(opts, Short())
 	}
@@ -156,11 +154,8 @@ func face(t *testing.T, p Property, m mutant.Mutant) kill {
 		r := s.prove(t.Context(), p)
 		k.verdict, k.err, k.history = r.Verdict, r.Err, r.history
 	default:
-		synctest.Test(t, func(t *testing.T) {
-			r := newSuite(open, opts).prove(t.Context(), p)
-			k.verdict, k.err, k.history = r.Verdict, r.Err, r.history
-			<-time.After(2 * time.Hour) // what leaks must end before the bubble can
-		})
+		r := s.inBubble(t, p)
+		k.verdict, k.err, k.history = r.Verdict, r.Err, r.history
 	}
 	return k
 }

@@ -11,7 +11,7 @@ import (
 func (n *instance) cluster() backplane.Cluster {
 	c, is := n.backplane().(backplane.Cluster)
 	if !is {
-		n.w.without("the backplane is no "+string(Cluster), NotClaimed)
+		n.w.without("the backplane is no "+string(AbilityCluster), NotClaimed)
 	}
 	return c
 }

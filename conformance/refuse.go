@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
-	"strings"
+	"time"
 )
 
 // What is wrong with the options is told at once, before any instance is opened: a run that proves something else than
@@ -15,9 +16,11 @@ import (
 const minPayload = 2 << 10
 
 var (
-	errNoLink       = errors.New("has no link: say where the failure is written down")
+	errNoLink       = errors.New("has no link: say where the failure is written down, https://example.org/issues/7")
 	errNoAbility    = fmt.Errorf("no such ability; there are %v", allAbilities())
 	errNoOpener     = errors.New("there is no Opener")
+	errNoTime       = errors.New("it has to be a time above 0")
+	errUnreadable   = errors.New("what the environment says makes no sense")
 	errSmallPayload = fmt.Errorf("the suite needs at least %d", minPayload)
 )
 
@@ -25,6 +28,19 @@ var (
 type refusal struct {
 	id  string
 	err error
+}
+
+// positive notes an option that has to be more than 0 and is not.
+func (s *settings) positive(option string, d time.Duration) {
+	if d <= 0 {
+		s.wrong = append(s.wrong, fmt.Errorf("%s(%v): %w", option, d, errNoTime))
+	}
+}
+
+// isLink reports whether a text leads somewhere.
+func isLink(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 // refusals returns all that is wrong with the options.
@@ -35,6 +51,9 @@ func (s *suite) refusals() []refusal {
 	}
 	if s.open == nil {
 		refuse("", "%w", errNoOpener)
+	}
+	for _, err := range s.wrong {
+		refuse("", "%w", err)
 	}
 	if s.sinceErr != nil {
 		refuse("", "%w", s.sinceErr)
@@ -57,7 +76,7 @@ func (s *suite) refusals() []refusal {
 		if _, err := find(id); err != nil { // it may have been renamed
 			refuse(id, "Known(%q, %q): %w", id, link, err)
 		}
-		if strings.TrimSpace(link) == "" {
+		if !isLink(link) {
 			refuse(id, "Known(%q, %q) %w", id, link, errNoLink)
 		}
 	}

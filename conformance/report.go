@@ -55,6 +55,7 @@ type Result struct {
 	history history
 	flags   string // of go test, which repeating it takes as well
 	link    string // where a known failure is written down
+	world   string // the name of the world it came out of
 }
 
 // WriteHistory writes all that happened as JSON lines: what came out, then one record each. [ReadHistory] reads it.

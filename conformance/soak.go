@@ -13,7 +13,10 @@ import (
 // which may be nil, with a line for people. [Test] takes it from go test -conformance.soak=10m, which needs a -timeout
 // beyond that. In a bubble made by the caller, d is of the bubble's clock.
 func Soak(d time.Duration, tell func(line string)) Option {
-	return func(s *settings) { s.soak, s.soakTold = d, tell }
+	return func(s *settings) {
+		s.soak, s.soakTold = d, tell
+		s.positive("Soak", d)
+	}
 }
 
 const (
@@ -45,7 +48,7 @@ func soakOfGoTest(t *testing.T) []Option {
 	if !is {
 		return nil
 	}
-	if d, is := g.Get().(time.Duration); is && d > 0 {
+	if d, is := g.Get().(time.Duration); is && d != 0 {
 		return []Option{Soak(d, func(line string) { t.Log(line) })}
 	}
 	return nil
@@ -55,7 +58,7 @@ func soakOfGoTest(t *testing.T) []Option {
 // ended by go test before the soak is over.
 func (s *suite) soakInTest(t *testing.T) {
 	t.Helper()
-	if s.soak == 0 {
+	if s.soak == 0 || s.inside != "" { // a child is there for another property
 		return
 	}
 	if deadline, has := t.Deadline(); has && time.Until(deadline) < s.soak+soakRoom {

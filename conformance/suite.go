@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -33,7 +34,8 @@ type suite struct {
 	open Opener
 	settings
 	slots   chan struct{}
-	inside  string // the property that this process is there for, if it is a child; see Child
+	inside  string    // the property that this process is there for, if it is a child; see Child
+	stderr  io.Writer // where a child says that it has come to its property
 	found   abilities
 	soaking soak
 
@@ -41,18 +43,18 @@ type suite struct {
 }
 
 func newSuite(open Opener, opts []Option) *suite {
-	s := &suite{open: open, slots: make(chan struct{}, atOnce), inside: os.Getenv(childEnv)}
+	s := &suite{open: open, slots: make(chan struct{}, atOnce), inside: os.Getenv(childEnv), stderr: os.Stderr}
 	for _, o := range opts {
 		o(&s.settings)
 	}
 	if s.seed == 0 {
-		s.seed = fromEnv("CONFORMANCE_SEED", func(text string) (uint64, error) { return strconv.ParseUint(text, 0, 64) })
+		s.seed = fromEnv(s, "CONFORMANCE_SEED", "0x51f3", func(text string) (uint64, error) { return strconv.ParseUint(text, 0, 64) })
 	}
 	if s.seed == 0 {
 		s.seed = rand.Uint64() | 1 //nolint:gosec // it is printed
 	}
 	if s.patience == 0 {
-		s.patience = fromEnv("CONFORMANCE_PATIENCE", time.ParseDuration)
+		s.patience = fromEnv(s, "CONFORMANCE_PATIENCE", "30s", time.ParseDuration)
 	}
 	if s.patience == 0 {
 		s.patience = defaultPatience
@@ -69,12 +71,16 @@ func newSuite(open Opener, opts []Option) *suite {
 	return s
 }
 
-// fromEnv reads a setting; what cannot be read is as good as not set, since the run says what it used.
-func fromEnv[T any](name string, parse func(string) (T, error)) T {
-	v, err := parse(os.Getenv(name))
-	if err != nil {
-		var none T
-		return none
+// fromEnv reads a setting, 0 if the environment has none. What cannot be read is refused: the run would be another one.
+func fromEnv[T uint64 | time.Duration](s *suite, name, example string, parse func(string) (T, error)) T {
+	text := os.Getenv(name)
+	if text == "" {
+		return 0
+	}
+	v, err := parse(text)
+	if err != nil || v <= 0 {
+		s.wrong = append(s.wrong, fmt.Errorf("%s=%q: %w; write %s", name, text, errUnreadable, example))
+		return 0
 	}
 	return v
 }
@@ -103,7 +109,8 @@ func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Resu
 			r, admitted := s.admit(ctx, p)
 			others.Go(func() {
 				if admitted {
-					r = s.proveAdmitted(ctx, p)
+					r = s.putAdmitted(ctx, p)
+					s.marked(&r)
 				}
 				results[i] <- s.strictly(r)
 			})
@@ -114,10 +121,17 @@ func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Resu
 
 // prove proves one property.
 func (s *suite) prove(ctx context.Context, p Property) Result {
+	r := s.put(ctx, p)
+	s.marked(&r)
+	return r
+}
+
+// put puts one property to the test, whatever is known of it.
+func (s *suite) put(ctx context.Context, p Property) Result {
 	if r, admitted := s.admit(ctx, p); !admitted {
 		return r
 	}
-	return s.proveAdmitted(ctx, p)
+	return s.putAdmitted(ctx, p)
 }
 
 // admit waits for a place for a property, or returns its result where it is not put to the test.
@@ -144,20 +158,22 @@ func (s *suite) result(p Property) Result {
 	return Result{Property: p, Seed: s.seed, flags: s.flags(p)}
 }
 
-// proveAdmitted proves a property that has a place, and gives the place back.
-func (s *suite) proveAdmitted(ctx context.Context, p Property) Result {
+// putAdmitted puts a property that has a place to the test, and gives the place back.
+func (s *suite) putAdmitted(ctx context.Context, p Property) Result {
 	r := s.result(p)
 	if s.apart(p) {
 		defer func() { <-s.slots }()
-		return s.proveApart(ctx, p)
+		s.proveApart(ctx, &r)
+		return r
 	}
 	if s.inside == p.ID {
-		_, _ = fmt.Fprintln(os.Stderr, childAtIt+p.ID)
+		_, _ = fmt.Fprintln(s.stderr, childAtIt+p.ID)
 	}
 	start := time.Now()
 	w := newWorld(ctx, s, p)
 	defer w.cancel()
 	w.turn.taken = true
+	r.world = w.name
 	detail := s.runIn(w)
 	w.turn.leave(s.slots, true)
 	if w.ctx.Err() == nil {
@@ -170,7 +186,6 @@ func (s *suite) proveAdmitted(ctx context.Context, p Property) Result {
 		return r
 	}
 	s.verdict(&r, w, detail)
-	s.marked(&r)
 	return r
 }
 
@@ -243,7 +258,7 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	if s.found.overTransport() {
 		f.Transport = w.property.Transport
 	}
-	if !slices.ContainsFunc(h.Nodes, func(n nodeRecord) bool { return n.Open.Result.Class == ok }) {
+	if !s.apart(w.property) && !slices.ContainsFunc(h.Nodes, func(n nodeRecord) bool { return n.Open.Result.Class == ok }) {
 		f.Property.Often, f.Transport = "the opener, or what it is given; the promise itself was not put to the test.", ""
 	}
 	switch {

@@ -18,7 +18,7 @@ import (
 )
 
 // ours are the abilities of this module's engine.
-var ours = conformance.Claims(conformance.Cluster, conformance.Health)
+var ours = conformance.Claims(conformance.AbilityCluster, conformance.AbilityHealth)
 
 // over opens instances at a server by URL, through the suite's dialer.
 func over(url string) conformance.Opener {

@@ -34,8 +34,11 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 	progress := newProgress(stderr, r.verbose, r.count())
 	open := conformance.Transport(t.transport, t.options)
 	options := slices.Concat(r.suite(), t.hooks(), r.options, []conformance.Option{
-		conformance.Subject(t.name, r.broker), conformance.Progress(progress.tell), conformance.Soak(r.soak, progress.note),
+		conformance.Subject(t.name, r.broker), conformance.Progress(progress.tell),
 	})
+	if r.soak != 0 {
+		options = append(options, conformance.Soak(r.soak, progress.note))
+	}
 	if err = refused(ctx, open, options); err != nil {
 		return undone, err
 	}
@@ -129,6 +132,15 @@ func (r *request) explain(stdout io.Writer, result conformance.Result) {
 	}
 	if r.soak != 0 && strings.HasPrefix(result.Property.ID, "model/") {
 		again += " -soak 1s" // the seed's own schedule is the first of a soak
+	}
+	if r.strict {
+		again += " -strict"
+	}
+	if link := r.known[result.Property.ID]; link != "" {
+		again += " -known '" + result.Property.ID + "=" + link + "'"
+	}
+	if r.patience != 0 {
+		again += " -patience " + r.patience.String()
 	}
 	sayf(stdout, "FAILED %s\n%v\n\n    Repeat: backplane conform%s -seed %#x -run '%s' URL\n",
 		result.Property.ID, result.Err, again, result.Seed, exactly(result.Property.ID))

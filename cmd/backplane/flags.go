@@ -29,12 +29,14 @@ type request struct {
 	jsonFile  string
 	mdFile    string
 	artifacts string
+	strict    bool
+	known     map[string]string    // property id → link
 	options   []conformance.Option // those that need nothing but their flag
 }
 
 // parse reads the arguments of conform. Flags may stand on both sides of the URL.
 func parse(args []string, stdout io.Writer) (*request, error) {
-	r := &request{}
+	r := &request{known: map[string]string{}}
 	flags := flag.NewFlagSet("conform", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors are told once, by run
 	flags.BoolVar(&r.short, "short", false, "two instances, few messages, and without the properties that take seconds")
@@ -112,6 +114,7 @@ func (r *request) addKnown(text string) error {
 	if u, err := url.Parse(link); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return errors.New("a known failure has a link to where it is written down: " + id + "=https://example.org/issues/7")
 	}
+	r.known[id] = link
 	r.options = append(r.options, conformance.Known(id, link))
 	return nil
 }
@@ -135,6 +138,7 @@ func (r *request) addStrict(text string) error {
 			return err
 		}
 	}
+	r.strict = true
 	r.options = append(r.options, conformance.Strict(except...))
 	return nil
 }

@@ -88,7 +88,7 @@ func (t *target) broker(world string) *inmem.Broker {
 
 // hooks are what the suite can do to a target beside dialing.
 func (t *target) hooks() []conformance.Option {
-	options := []conformance.Option{conformance.Claims(conformance.Cluster, conformance.Health)} // what every node is
+	options := []conformance.Option{conformance.Claims(conformance.AbilityCluster, conformance.AbilityHealth)} // what every node is
 	if t.options.MaxPayload > 0 {
 		options = append(options, conformance.MaxPayload(t.options.MaxPayload))
 	}
