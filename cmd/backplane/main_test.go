@@ -117,7 +117,7 @@ func TestFailure(t *testing.T) {
 	if status != broken || stderr != "" {
 		t.Errorf("status %d, %s", status, stderr)
 	}
-	for _, want := range []string{"FAILED deliver/once", "example.org/7", "Repeat: backplane conform -short -seed 0x", "-run '^deliver/once$' URL", "1 failed, 1 proven"} {
+	for _, want := range []string{"FAILED deliver/once", "example.org/7", "Repeat: backplane conform -short -known 'deliver/once=https://example.org/7' -seed 0x", "-run '^deliver/once$' URL", "1 failed, 1 proven"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
 		}
