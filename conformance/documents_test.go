@@ -56,14 +56,24 @@ func TestCommittedReports(t *testing.T) {
 	for _, name := range []string{"inmem", "miniredis", "redis"} {
 		text := readDocument(t, "../docs/reports/"+name+".json")
 		var report struct {
-			Suite    string
-			Verdicts map[string]int
+			Suite      string
+			Verdicts   map[string]int
+			Properties []struct{ ID string }
 		}
 		if err := json.Unmarshal([]byte(text), &report); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if report.Suite != Version || report.Verdicts["failed"] > 0 || report.Verdicts["proven"] == 0 {
 			t.Errorf("%s: %+v: run make report", name, report)
+		}
+		told := map[string]bool{}
+		for _, p := range report.Properties {
+			told[p.ID] = true
+		}
+		for _, p := range Properties() {
+			if !told[p.ID] {
+				t.Errorf("%s does not tell of %s: run make report", name, p.ID)
+			}
 		}
 	}
 }

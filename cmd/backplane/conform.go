@@ -58,7 +58,12 @@ func conform(ctx context.Context, args []string, stdout, stderr io.Writer) (stat
 		}
 	}
 	sayf(stdout, "%v\n%s\n", report.Head, report.Summary())
-	if err = files.write(report); err != nil {
+	if ctx.Err() != nil {
+		err = files.writePartial(report)
+	} else {
+		err = files.write(report)
+	}
+	if err != nil {
 		return undone, err
 	}
 	switch {
@@ -200,6 +205,21 @@ func (a files) write(report *conformance.Report) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(append(errs, a.close())...)
+}
+
+// writePartial writes the report of a run that was interrupted beside the files, with ".partial" at the end of their names: what
+// they hold tells of a whole run.
+func (a files) writePartial(report *conformance.Report) error {
+	errs := []error{a.close()}
+	for f, write := range a.of {
+		var text strings.Builder
+		errs = append(errs, write(report, &text),
+			os.WriteFile(f.Name()+".partial", []byte(text.String()), 0o644)) //nolint:gosec // a report is for everybody
+		if info, err := os.Stat(f.Name()); err == nil && info.Size() == 0 {
+			errs = append(errs, os.Remove(f.Name())) // made by openFiles
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (a files) close() error {

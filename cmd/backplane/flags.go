@@ -42,7 +42,7 @@ func parse(args []string, stdout io.Writer) (*request, error) {
 	flags.BoolVar(&r.short, "short", false, "two instances, few messages, and without the properties that take seconds")
 	flags.BoolVar(&r.verbose, "v", false, "tell each result as it comes")
 	flags.StringVar(&r.broker, "broker", "", "the broker and its version, for the head of the report")
-	flags.StringVar(&r.jsonFile, "json", "", "write the report as JSON to `FILE`")
+	flags.StringVar(&r.jsonFile, "json", "", "write the report as JSON to `FILE`; one that is interrupted, to FILE.partial")
 	flags.StringVar(&r.mdFile, "md", "", "write the report as Markdown to `FILE`")
 	flags.StringVar(&r.artifacts, "artifacts", "", "keep the history of each failure in `DIR`, for judge")
 	flags.Func("run", "only the properties whose ids match a regular `EXPRESSION`", r.setRun)

@@ -156,11 +156,26 @@ func TestInterrupt(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	stderr := &onFirst{f: interrupt}
 	var stdout bytes.Buffer
-	status := run(ctx, []string{"conform", "inmem:", "-v", "-strict"}, nil, &stdout, stderr)
+	kept, fresh := filepath.Join(t.TempDir(), "kept.json"), filepath.Join(t.TempDir(), "fresh.md")
+	if err := os.WriteFile(kept, []byte("of a whole run"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status := run(ctx, []string{"conform", "inmem:", "-v", "-strict", "-json", kept, "-md", fresh}, nil, &stdout, stderr)
 	if status != undone || !strings.Contains(stdout.String(), "because the run was stopped") || !strings.Contains(stdout.String(), "0 known failing") {
 		t.Errorf("status %d\n%s", status, &stdout)
 	}
 	if !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("it says %s", stderr)
+	}
+	if text, err := os.ReadFile(kept); string(text) != "of a whole run" {
+		t.Errorf("the report of a whole run is now %q, %v", text, err)
+	}
+	if _, err := os.Stat(fresh); err == nil {
+		t.Error("an interrupted run leaves an empty report")
+	}
+	for _, name := range []string{kept, fresh} {
+		if text, err := os.ReadFile(name + ".partial"); err != nil || !strings.Contains(string(text), "order/per-publisher") {
+			t.Errorf("no partial report: %v", err)
+		}
 	}
 }
