@@ -163,24 +163,28 @@ func renamed(name func(backplane.Address) backplane.Address) func(*World) func(*
 		}
 		return name(a)
 	}
-	return each(func(n *Node) {
-		n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
-			return n.Node.Publish(ctx, used(to), payload)
+	return each(func(n *Node) { n.usesFor(used) })
+}
+
+// usesFor makes the instance use another address in place of each, and report what it hears there as heard on the one that was
+// subscribed to.
+func (n *Node) usesFor(used func(backplane.Address) backplane.Address) {
+	n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
+		return n.Node.Publish(ctx, used(to), payload)
+	}
+	n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
+		return n.subscribeAs(ctx, used(to), to, h)
+	}
+	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+		switch e := e.(type) {
+		case *backplane.Message:
+			s.handler(ctx, &backplane.Message{Address: s.to, Publisher: e.Publisher, Payload: e.Payload})
+		case *backplane.Gap:
+			g := *e
+			g.Address = s.to
+			s.handler(ctx, &g)
 		}
-		n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
-			return n.subscribeAs(ctx, used(to), to, h)
-		}
-		n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
-			switch e := e.(type) {
-			case *backplane.Message:
-				s.handler(ctx, &backplane.Message{Address: s.to, Publisher: e.Publisher, Payload: e.Payload})
-			case *backplane.Gap:
-				g := *e
-				g.Address = s.to
-				s.handler(ctx, &g)
-			}
-		}
-	})
+	}
 }
 
 func renameTo(a backplane.Address, name string) backplane.Address {

@@ -227,15 +227,9 @@ func voids() []Mutant {
 		{
 			Name: "deaf-subscribe", Defect: "Subscribe while the link is down is reported as done, and not made up for.", Breaks: "link/subscribe-down",
 			world: each(func(n *Node) {
-				var down atomic.Bool
-				n.faults = func(f Faults) Faults {
-					cut, heal := f.Cut, f.Heal
-					f.Cut = func() { cut(); down.Store(true) }
-					f.Heal = func() { down.Store(false); heal() }
-					return f
-				}
+				down := n.whileCut()
 				n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
-					if down.Load() {
+					if down() {
 						return &Sub{n: n, to: to, handler: h, healthy: nothing{}}, nil
 					}
 					return n.subscribeHealthy(ctx, to, h)

@@ -291,20 +291,5 @@ func withoutScopeOfAll(n *Node) {
 		}
 		return a
 	}
-	n.publish = func(ctx context.Context, to backplane.Address, payload []byte) error {
-		return n.Node.Publish(ctx, unscoped(to), payload)
-	}
-	n.subscribe = func(ctx context.Context, to backplane.Address, h backplane.Handler) (*Sub, error) {
-		return n.subscribeAs(ctx, unscoped(to), to, h)
-	}
-	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
-		switch e := e.(type) {
-		case *backplane.Message:
-			s.handler(ctx, &backplane.Message{Address: s.to, Publisher: e.Publisher, Payload: e.Payload})
-		case *backplane.Gap:
-			g := *e
-			g.Address = s.to
-			s.handler(ctx, &g)
-		}
-	}
+	n.usesFor(unscoped)
 }
