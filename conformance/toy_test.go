@@ -228,13 +228,16 @@ func (n *toy) Close(ctx context.Context) error {
 	n.b.nodes = deleteFrom(n.b.nodes, n)
 	n.b.mu.Unlock()
 	n.cancel()
-	for _, s := range subs {
-		if err := s.Close(ctx); err != nil {
-			return toyError("close", backplane.Address{}, err)
+	var stuck error
+	for _, s := range subs { // all of them, also behind one whose handler is stuck
+		if err := s.Close(ctx); err != nil && stuck == nil {
+			stuck = toyError("close", backplane.Address{}, err)
 		}
 	}
-	n.wg.Wait()
-	return nil
+	if stuck == nil {
+		n.wg.Wait()
+	}
+	return stuck
 }
 
 // hear takes a message, or loses it. The caller holds the mutex.
