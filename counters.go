@@ -12,6 +12,7 @@ type stats struct {
 	delivered, gaps, knownMissed     atomic.Uint64
 	repeatsDropped, unreadable       atomic.Uint64
 	reconnects, membersLost          atomic.Uint64
+	lateCalls                        atomic.Uint64 // see sink.link
 	questionsAsked, questionsServed  atomic.Uint64
 	receiveMessages, receiveBytes    atomic.Int64
 	subscriptions, receivingCounters atomic.Int64
@@ -29,6 +30,7 @@ func (n *Node) Stats() Stats {
 		KnownMissed:     n.stats.knownMissed.Load(),
 		RepeatsDropped:  n.stats.repeatsDropped.Load(),
 		Unreadable:      n.stats.unreadable.Load(),
+		LateCalls:       n.stats.lateCalls.Load(),
 		Reconnects:      n.stats.reconnects.Load(),
 		MembersLost:     n.stats.membersLost.Load(),
 		QuestionsAsked:  n.stats.questionsAsked.Load(),

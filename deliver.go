@@ -13,11 +13,25 @@ import (
 // sink is the node as its transport sees it. Nothing here blocks: events go into the bounded queues of subscriptions.
 type sink struct{ n *Node }
 
+// link returns the link of a call by the transport; nil if no call for it may come, which the transport's Disconnect
+// promises. Such a call is a fault of the transport: it is counted and dropped, since it would be taken for one of the
+// next connection (a Down would give that up). What it carried is told as missed with the link's loss.
+func (k sink) link(id transport.Link) *link {
+	l := k.n.link(id)
+	if l != nil && !l.expected.Load() {
+		if k.n.stats.lateCalls.Add(1) == 1 {
+			k.n.log.Error("the transport called after Disconnect had returned; this is a fault of the transport", "link", int(id))
+		}
+		return nil
+	}
+	return l
+}
+
 // Frame implements [transport.Sink].
 func (k sink) Frame(id transport.Link, channel string, data []byte) {
 	n := k.n
 	n.stats.framesReceived.Add(1)
-	l := n.link(id)
+	l := k.link(id)
 	if l == nil {
 		return
 	}
@@ -216,7 +230,7 @@ func (in *interest) lose(what *loss) {
 // Gap implements [transport.Sink].
 func (k sink) Gap(id transport.Link, channels []string, resubscribe bool, cause error) {
 	n := k.n
-	l := n.link(id)
+	l := k.link(id)
 	if l == nil {
 		return
 	}
@@ -226,7 +240,7 @@ func (k sink) Gap(id transport.Link, channels []string, resubscribe bool, cause 
 
 // Down implements [transport.Sink].
 func (k sink) Down(id transport.Link, cause error) {
-	if l := k.n.link(id); l != nil {
+	if l := k.link(id); l != nil {
 		if !errors.Is(cause, ErrUnavailable) {
 			cause = fmt.Errorf("%w: %w", ErrUnavailable, cause)
 		}

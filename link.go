@@ -25,6 +25,7 @@ type link struct {
 	lastProbe atomic.Int64 // round trip of the newest probe that came back, in nanoseconds
 	checking  atomic.Bool  // a check is under way
 	mute      atomic.Bool  // the fate of all that was published last is unknown
+	expected  atomic.Bool  // the transport may call the sink: from before Connect until Disconnect has returned
 
 	wake chan struct{} // interests wait to be reconciled
 	// Set before the goroutines start.
@@ -79,10 +80,13 @@ func (l *link) addProbe() {
 func (l *link) supervise() {
 	n := l.n
 	for failures := 0; n.ctx.Err() == nil; {
+		l.expected.Store(true)
 		ctx, cancel := context.WithTimeout(n.ctx, n.o.ProbeTimeout)
 		err := n.t.Connect(ctx, l.id)
 		cancel()
-		if err == nil {
+		if err != nil {
+			l.expected.Store(false)
+		} else {
 			if failures > 0 {
 				n.log.Info("link connected", "link", int(l.id), "attempts", failures+1)
 			}
@@ -90,6 +94,7 @@ func (l *link) supervise() {
 			var useful bool
 			useful, err = l.serve()
 			n.t.Disconnect(l.id)
+			l.expected.Store(false)
 			if n.ctx.Err() != nil {
 				return
 			}

@@ -15,6 +15,7 @@ type Stats struct {
 	KnownMissed     uint64 // messages that numbers or a full queue showed to be missing, counted for each subscription
 	RepeatsDropped  uint64 // messages that arrived again and were not delivered again
 	Unreadable      uint64 // frames and messages that could not be decoded
+	LateCalls       uint64 // calls of the transport for a link that it had given up: a fault of the transport; dropped
 	Reconnects      uint64 // links connected again after a failure
 	MembersLost     uint64 // members that fell silent without goodbye
 	QuestionsAsked  uint64 // requests sent by Ask and AskAll

@@ -93,6 +93,9 @@ func newFarm(t *testing.T, server *redisserver.Server) *farm {
 			if err := n.Close(ctx); err != nil {
 				t.Errorf("Close: %v", err)
 			}
+			if late := n.Stats().LateCalls; late > 0 {
+				t.Errorf("the transport called %d times after Disconnect", late)
+			}
 		})
 	}
 	for i, n := range f.nodes {
