@@ -137,7 +137,7 @@ func opener(m mutant.Mutant) (Opener, Option) {
 	}
 }
 
-// face runs a property over a mutant, in a bubble, or in a child process where either of them ends it.
+// face runs a property over a mutant, in a bubble, or in a child process where the property ends it.
 func face(t *testing.T, p Property, m mutant.Mutant) kill {
 	t.Helper()
 	open, faults := opener(m)
@@ -148,8 +148,6 @@ func face(t *testing.T, p Property, m mutant.Mutant) kill {
 	s := newSuite(open, opts)
 	k := kill{mutant: m}
 	switch {
-	case m.Ends != "" && s.inside == "":
-		k.verdict, k.err = s.endsIn(t, p, m)
 	case s.apart(p):
 		r := s.prove(t.Context(), p)
 		k.verdict, k.err, k.history = r.Verdict, r.Err, r.history
@@ -169,17 +167,6 @@ func facing(ctx context.Context, m mutant.Mutant) func(id string) *exec.Cmd {
 		cmd.Env = append(cmd.Environ(), mutantEnv+"="+m.Name)
 		return cmd
 	}
-}
-
-// endsIn lets a mutant that ends its process face a property. If it ends with the words that it should, and on the way to
-// the property, it is caught.
-func (s *suite) endsIn(t *testing.T, p Property, m mutant.Mutant) (Verdict, error) {
-	t.Helper()
-	e := ends(t.Context(), s.child(p.ID), s.childTime(), childEnv+"="+p.ID)
-	if e.late || e.err == nil || !strings.Contains(e.output, childAtIt+p.ID) || !strings.Contains(e.output, m.Ends) {
-		return Proven, fmt.Errorf("the child process should end with %q: %s\n%s", m.Ends, e.status(), e.output)
-	}
-	return Failed, &Failure{Property: p, Witness: "the process ended: " + m.Ends}
 }
 
 // TestMatrixInAChild is the child process of TestMatrix.

@@ -40,10 +40,13 @@ type suite struct {
 	soaking soak
 
 	telling sync.Mutex // held while progress is told
+
+	unopened     sync.Mutex
+	unopenedTold map[string]string // why nothing could be opened → the property that told it; guarded by unopened
 }
 
 func newSuite(open Opener, opts []Option) *suite {
-	s := &suite{open: open, slots: make(chan struct{}, atOnce), inside: os.Getenv(childEnv), stderr: os.Stderr}
+	s := &suite{open: open, slots: make(chan struct{}, atOnce), inside: os.Getenv(childEnv), stderr: os.Stderr, unopenedTold: map[string]string{}}
 	for _, o := range opts {
 		o(&s.settings)
 	}
@@ -258,17 +261,35 @@ func (s *suite) verdict(r *Result, w *world, detail string) {
 	if s.found.overTransport() {
 		f.Transport = w.property.Transport
 	}
-	if !s.apart(w.property) && !slices.ContainsFunc(h.Nodes, func(n nodeRecord) bool { return n.Open.Result.Class == ok }) {
+	unopened := !s.apart(w.property) && !slices.ContainsFunc(h.Nodes, func(n nodeRecord) bool { return n.Open.Result.Class == ok })
+	if unopened {
 		f.Property.Often, f.Transport = "the opener, or what it is given; the promise itself was not put to the test.", ""
 	}
 	switch {
 	case f.explain(w, h, detail):
 		r.Verdict, r.Err = Failed, f
+		if unopened {
+			s.tellOnce(f)
+		}
 	case len(leftOut) > 0:
 		r.Verdict, r.Err = NotExercised, fmt.Errorf("in part: %s", strings.Join(leftOut, "; ")) //nolint:err113 // for people
 	default:
 		r.Verdict = Proven
 	}
+}
+
+// tellOnce makes the failure of a property that could open nothing a line, if another one has told of the same: a wrong
+// option or a broker that is gone fails every property alike.
+func (s *suite) tellOnce(f *Failure) {
+	s.unopened.Lock()
+	defer s.unopened.Unlock()
+	first, told := s.unopenedTold[f.Witness]
+	if !told {
+		s.unopenedTold[f.Witness] = f.Property.ID
+		return
+	}
+	*f = Failure{Property: f.Property, Witness: "no instance could be opened, as in " + first + ".", err: f.err}
+	f.Property.Often = ""
 }
 
 // marked turns a failure that is known into what it is, and a mark that is stale into a failure.

@@ -30,8 +30,6 @@ type Mutant struct {
 	Also []string
 	// Wire says that its instances publish over a connection that they dial, and that [Node.Serve] has the other end of.
 	Wire bool
-	// Ends says that the defect ends the process, and with which words: it faces its property in a child process.
-	Ends string
 
 	// world is called once for the instances of one property, and returns what breaks each of them.
 	world func(*World) func(*Node)
