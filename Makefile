@@ -5,7 +5,7 @@ SHELL := bash
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-test: ## all tests; brings redis-server and chromium where it may; ARGS go to go test
+test: ## all tests; brings redis-server, chromium and nginx where it may; ARGS go to go test
 	@bash scripts/test.sh $(ARGS)
 
 race: ## all tests under the race detector

@@ -10,7 +10,7 @@ import (
 )
 
 // Missing ends a test for which a tool of this machine is missing: it skips, and says why. Where the environment's
-// BACKPLANE_REQUIRE (a list: redis,browser) names the tool, the test fails instead.
+// BACKPLANE_REQUIRE (a list: redis,browser,nginx) names the tool, the test fails instead.
 func Missing(t testing.TB, tool, why string) {
 	t.Helper()
 	if slices.Contains(strings.Split(os.Getenv("BACKPLANE_REQUIRE"), ","), tool) {

@@ -58,8 +58,8 @@ func buildWardboard(t *testing.T) (program string) {
 	return program
 }
 
-// checkWardboard runs the program's own check.
-func checkWardboard(t *testing.T, program string, status int, last string, args ...string) {
+// checkWardboard runs the program's own check and returns what it printed.
+func checkWardboard(t *testing.T, program string, status int, last string, args ...string) (output string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wardboardPatience)
 	defer cancel()
@@ -74,6 +74,7 @@ func checkWardboard(t *testing.T, program string, status int, last string, args 
 	if code := cmd.ProcessState.ExitCode(); code != status || lines[len(lines)-1] != last || stderr.Len() > 0 {
 		t.Errorf("wardboard -check %v: status %d, want %d with %q\n%s%s", args, code, status, last, stdout, stderr.String())
 	}
+	return string(stdout)
 }
 
 // wardboard is a running process.
@@ -124,6 +125,16 @@ func (w *wardboard) stop(t *testing.T) {
 	if err := w.cmd.Wait(); err != nil || w.stderr.Len() > 0 {
 		t.Errorf("wardboard %v ended with %v and said %q", w.cmd.Args[1:], err, w.stderr.String())
 	}
+}
+
+// kill ends the process as a crash does: without a word to anybody.
+func (w *wardboard) kill(t *testing.T) {
+	t.Helper()
+	w.ended = true
+	if err := w.cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = w.cmd.Wait() // killed: always an error
 }
 
 // browserPath finds a Chromium or Chrome.

@@ -17,7 +17,7 @@ modules() {
 	done
 }
 
-# A list of what must not be skipped: redis,browser. The tests read it too.
+# A list of what must not be skipped: redis,browser,nginx. The tests read it too.
 export BACKPLANE_REQUIRE=${BACKPLANE_REQUIRE:-}
 required() { [[ ",$BACKPLANE_REQUIRE," == *",$1,"* ]]; }
 

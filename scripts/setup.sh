@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Finds, or where it may without asking brings, what the tests need beside Go: redis-server, and chromium for the test
-# that looks at the ward board's page. What is missing in the end is said in one loud line each, and makes this script
-# fail if BACKPLANE_REQUIRE (a list: redis,browser) names it.
+# Finds, or where it may without asking brings, what the tests need beside Go: redis-server, chromium for the test that
+# looks at the ward board's page, and nginx for the one that puts it in front of three of them. What is missing in the end is
+# said in one loud line each, and makes this script fail if BACKPLANE_REQUIRE (a list: redis,browser,nginx) names it.
 #
 # It installs packages only where it runs as root and apt-get exists, as in CI and in containers; BACKPLANE_INSTALL=no
 # forbids that too. The tests start servers of their own, on ports of their own: a service that a package may start is
@@ -51,6 +51,9 @@ find_browser() {
 	return 1
 }
 
+# Debian keeps it where only root's PATH leads.
+find_nginx() { command -v nginx || command -v /usr/sbin/nginx; }
+
 failed=0
 # settle says how the search for a thing ended. Arguments: its name, where it is or nothing, what is skipped without it.
 settle() {
@@ -66,13 +69,15 @@ settle() {
 
 for thing in ${BACKPLANE_REQUIRE//,/ }; do
 	case $thing in
-	redis | browser) ;;
-	*) echo "setup: BACKPLANE_REQUIRE names $thing; it knows redis and browser" >&2 && exit 2 ;;
+	redis | browser | nginx) ;;
+	*) echo "setup: BACKPLANE_REQUIRE names $thing; it knows redis, browser and nginx" >&2 && exit 2 ;;
 	esac
 done
 
 find_redis >/dev/null || apt_install redis-server || redis_from_docker || true
 find_browser >/dev/null || apt_install chromium || true
+find_nginx >/dev/null || apt_install nginx || true
 settle redis "$(find_redis)" "no test with a real Redis: no redis-server on PATH, no right to install it, no Docker"
 settle browser "$(find_browser)" "no test of the ward board in a browser: no chromium or Chrome, no right to install it"
+settle nginx "$(find_nginx)" "no test of the ward board behind nginx: no nginx on PATH, no right to install it"
 exit $failed

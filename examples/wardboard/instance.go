@@ -16,8 +16,18 @@ import (
 	"github.com/gobackplane/backplane/hubkit"
 )
 
-// requestTimeout bounds what a client's request has to wait for: the broker's answer, mostly.
-const requestTimeout = 5 * time.Second
+const (
+	// requestTimeout bounds what a client's request has to wait for: the broker's answer, mostly.
+	requestTimeout = 5 * time.Second
+	// pingInterval is shorter than what a balancer bears of silence, see nginx.conf. Who does not answer within another
+	// one is gone: their network went away without a word.
+	pingInterval = 30 * time.Second
+	// drainOver is the time over which an instance that stops sends its clients elsewhere; docs/deploy.md has what fits
+	// for more than a dozen. drainTimeout is for those to whom something is still to be written.
+	drainOver, drainTimeout = 500 * time.Millisecond, 2 * time.Second
+	// healthAge is how old the health may be that a client gets: to find it out looks at every connection.
+	healthAge = time.Second
+)
 
 // instance is a hub server over one node: what runs three times behind the balancer.
 type instance struct {
@@ -25,12 +35,15 @@ type instance struct {
 	desc   description
 	node   *backplane.Node
 	hub    *hubkit.Hub
+	log    *slog.Logger
 	server *server
 	url    string
 
-	mu      sync.Mutex
-	state   backplane.State                 // guarded by mu
-	clients map[*hubkit.Connection]struct{} // guarded by mu; who is told of a change of state
+	mu       sync.Mutex
+	state    backplane.State                 // guarded by mu
+	clients  map[*hubkit.Connection]struct{} // guarded by mu; who is told of a change of state
+	health   hubkit.Health                   // guarded by mu; as it was at healthAt
+	healthAt time.Time                       // guarded by mu
 }
 
 // description is what the page shows of where it is connected to.
@@ -40,7 +53,7 @@ type description struct {
 }
 
 func newInstance(name string, d description, node *backplane.Node, log *slog.Logger) (*instance, error) {
-	in := &instance{name: name, desc: d, node: node, state: node.Health().State, clients: make(map[*hubkit.Connection]struct{})}
+	in := &instance{name: name, desc: d, node: node, log: log, state: node.Health().State, clients: make(map[*hubkit.Connection]struct{})}
 	hub, err := hubkit.New(node, hubkit.Options{
 		Name:    "ward",
 		OnState: in.stateChanged,
@@ -62,13 +75,22 @@ func (in *instance) serve(l net.Listener) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", pageHandler())
 	mux.HandleFunc("GET /ws", in.serveSocket)
+	mux.HandleFunc("GET /who", in.serveWho)
+	mux.Handle("POST /disconnect", http.NewCrossOriginProtection().Handler(http.HandlerFunc(in.serveDisconnect)))
+	// For probes and dashboards; a balancer keeps them inside.
+	mux.Handle("GET /healthz/live", hubkit.LiveHandler())
+	mux.Handle("GET /healthz/ready", in.hub.ReadyHandler(hubkit.ReadyOptions{}))
+	mux.Handle("GET /healthz", in.hub.HealthHandler())
 	in.url = "http://" + l.Addr().String()
 	in.server = serveOn(l, mux)
 }
 
-// close takes no more requests, closes the WebSockets, waits for what served them, and leaves the backplane. The order
-// matters: each step needs what the next one takes away.
+// close sends the clients elsewhere while it still answers, takes no more requests, closes the WebSockets that are left, waits
+// for what served them, and leaves the backplane. The order matters: each step needs what the next one takes away.
 func (in *instance) close(ctx context.Context) error {
+	draining, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	_, _ = in.hub.Drain(draining, hubkit.DrainOptions{Over: drainOver}) // who did not go is closed by the next lines
 	in.server.stop(ctx)
 	err := in.hub.Close(ctx)
 	in.server.end()
@@ -84,6 +106,11 @@ func (in *instance) serveSocket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the nurse's name is too long", http.StatusBadRequest)
 		return
 	}
+	// As long as the request is no WebSocket a balancer can take it to another instance.
+	if in.hub.Draining() {
+		http.Error(w, "this instance stops; connect to another one", http.StatusServiceUnavailable)
+		return
+	}
 	// Accept refuses the pages of other sites: the Origin header must name this host. Keep it so, or list the hosts of
 	// your pages in OriginPatterns; without that any site can open sockets with the cookies of its visitors.
 	ws, err := websocket.Accept(w, r, nil)
@@ -94,13 +121,18 @@ func (in *instance) serveSocket(w http.ResponseWriter, r *http.Request) {
 
 	// The request's context means nothing once the connection is a WebSocket. The hub closes the socket when it closes,
 	// and with that ends the reading below.
-	ctx := context.WithoutCancel(r.Context())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	defer cancel()
 	c, err := in.connect(ctx, ws, nurse)
 	if err != nil {
 		_ = ws.Close(websocket.StatusTryAgainLater, "the backplane cannot be reached") // the client is gone if this fails
 		return
 	}
+	var pinging sync.WaitGroup
+	pinging.Go(func() { ping(ctx, ws) })
+	defer pinging.Wait()
 	in.read(ctx, ws, c)
+	cancel()
 	in.forget(c)
 	c.Disconnect(hubkit.Reason{})
 	<-c.Done() // nobody touches the socket after this function has returned
@@ -112,12 +144,30 @@ func (in *instance) connect(ctx context.Context, ws *websocket.Conn, nurse strin
 	return in.hub.Connect(ctx, socket{ws}, hubkit.ConnectOptions{Label: nurse})
 }
 
+// ping keeps a silent socket from being cut, and finds those whose other end is gone. It ends with ctx.
+func ping(ctx context.Context, ws *websocket.Conn) {
+	tick := time.NewTicker(pingInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		answer, cancel := context.WithTimeout(ctx, pingInterval)
+		err := ws.Ping(answer)
+		cancel()
+		if err != nil {
+			_ = ws.CloseNow() // it ends the reading, which is all that matters
+			return
+		}
+	}
+}
+
 // read answers a client's requests until its socket is closed, by whichever side.
 func (in *instance) read(ctx context.Context, ws *websocket.Conn, c *hubkit.Connection) {
 	in.welcome(c)
 	for {
-		// A real server pings clients that are silent, so that one whose network went away does not stay for hours; see
-		// examples/recipes/coderws.
 		kind, data, err := ws.Read(ctx)
 		if err != nil {
 			return
@@ -156,6 +206,8 @@ func (in *instance) handle(ctx context.Context, c *hubkit.Connection, req reques
 			alert.Type = typeSent
 			in.reply(c, alert)
 		}
+	case typeHealth:
+		in.reply(c, event{Type: typeHealth, Instance: in.name, Node: in.node.ID(), Health: in.healthNow()})
 	case typeFence:
 		fence := event{Type: typeFence, ID: req.ID, Ward: req.Ward, Instance: in.name, Node: in.node.ID(), Members: in.members()}
 		err = in.hub.Send(ctx, hubkit.ToGroups(req.Ward), fence.encode())
@@ -191,6 +243,17 @@ func (in *instance) welcome(c *hubkit.Connection) {
 	in.reply(c, e) // never blocks
 }
 
+// healthNow returns the health of this instance, which HealthHandler serves too.
+func (in *instance) healthNow() *hubkit.Health {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if time.Since(in.healthAt) >= healthAge {
+		in.health, in.healthAt = in.hub.Health(), time.Now()
+	}
+	h := in.health
+	return &h
+}
+
 func (in *instance) forget(c *hubkit.Connection) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -203,6 +266,7 @@ func (in *instance) stateChanged(h backplane.Health) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.state = h.State
+	in.healthAt = time.Time{}
 	for c := range in.clients {
 		in.reply(c, event{Type: typeStatus, State: h.State.String()})
 	}

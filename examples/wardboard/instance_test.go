@@ -145,7 +145,7 @@ func TestOutageIsTold(t *testing.T) {
 // openInstance starts an instance without the farm around it.
 func openInstance(t *testing.T, broker *inmem.Broker, name string) *instance {
 	t.Helper()
-	node, err := backplane.Open(bounded(t), broker.Opener(), backplane.Options{})
+	node, err := backplane.Open(bounded(t), broker.Opener(), backplane.Options{Label: name})
 	if err != nil {
 		t.Fatal(err)
 	}

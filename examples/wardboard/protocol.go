@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/hubkit"
 )
 
 // The protocol between a client and its instance: JSON objects in text messages, told apart by "type".
@@ -16,6 +17,7 @@ import (
 //	join    ward        hear the alerts of a ward
 //	alert   ward, text  raise an alert; it reaches everybody in the ward, on whatever instance
 //	fence   ward, id    send a fence to everybody in the ward, see below
+//	health              ask how the instance is that the client is connected to
 //
 // and gets
 //
@@ -26,7 +28,11 @@ import (
 //	missed    alerts may be missing before this point; a real client now fetches the state of its ward
 //	status    whether the backplane works, when that changes
 //	fence     a fence
+//	health    how the client's instance is: what hubkit's HealthHandler serves
 //	error     the request was wrong or failed; nothing else happens to the connection
+//
+// The socket is closed with code 1008 and a text for the nurse where she was thrown out: then the client does not connect
+// again by itself. After any other code, and after none, it does.
 //
 // A fence answers "has everything arrived by now?" without waiting for some time and hoping. Sends of one instance to one
 // ward arrive in order, so whoever hears a fence of the instance that sent an alert has the alert, or never gets it. A
@@ -39,6 +45,8 @@ const (
 	typeJoin  = "join"
 	typeAlert = "alert"
 	typeFence = "fence"
+	// typeHealth is both what a client sends and what it gets.
+	typeHealth = "health"
 
 	typeWelcome = "welcome"
 	typeJoined  = "joined"
@@ -80,12 +88,14 @@ type event struct {
 	Backplane string `json:"backplane,omitempty"` // which one is in use
 	State     string `json:"state,omitempty"`     // "up", "degraded" or "down"
 	Other     string `json:"other,omitempty"`     // where the same farm is with, or without, a backplane
+
+	Health *hubkit.Health `json:"health,omitempty"`
 }
 
 func (e event) encode() []byte {
 	b, err := json.Marshal(e)
 	if err != nil {
-		panic(err) // strings only
+		panic(err) // strings, numbers and times only
 	}
 	return b
 }
@@ -97,6 +107,8 @@ func parseRequest(data []byte) (request, error) {
 		return r, errors.New("not a JSON object with texts for type, ward, text and id")
 	}
 	switch r.Type {
+	case typeHealth:
+		return r, nil
 	case typeJoin:
 	case typeAlert:
 		if r.Text == "" || len(r.Text) > maxText {
@@ -107,7 +119,7 @@ func parseRequest(data []byte) (request, error) {
 			return r, fmt.Errorf("the id of a fence has 1 to %d bytes", maxName)
 		}
 	default:
-		return r, errors.New("the type is none of join, alert and fence")
+		return r, errors.New("the type is none of join, alert, fence and health")
 	}
 	if r.Ward == "" || len(r.Ward) > maxName {
 		return r, fmt.Errorf("the name of a ward has 1 to %d bytes", maxName)
