@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -274,6 +275,7 @@ func askAnswers(w *world) {
 		w.fatalf("%s asked a node that there is not, and got %v, not ErrUnavailable", asker.name, err)
 	}
 	w.asksInTurn(asker, shy, id)
+	w.asksAfterLate(asker, shy, id)
 	for _, service := range []string{"nobody's", "over"} {
 		for _, a := range w.asks(asker, service, "?", w.suite.patience) {
 			if !errors.Is(a.Err, backplane.ErrUnsupported) {
@@ -324,6 +326,39 @@ func (w *world) asksInTurn(asker, shy *instance, id map[backplane.NodeID]*instan
 		}
 		if !late {
 			return
+		}
+	}
+}
+
+// asksAfterLate asks again after an answer that came too late, which belongs to no other question.
+func (w *world) asksAfterLate(asker, slow *instance, id map[backplane.NodeID]*instance) {
+	const onTheWay = 10 * time.Millisecond
+	answered := make(chan struct{})
+	answers := sync.OnceFunc(func() { close(answered) })
+	for _, n := range id {
+		n.answers("slow", func(ctx context.Context, _ backplane.NodeID, request []byte) ([]byte, error) {
+			if n == slow && string(request) == "first" {
+				defer answers()
+				<-ctx.Done() // its asker's deadline has passed
+				rest(w.ctx, onTheWay)
+			}
+			return request, nil
+		})
+	}
+	w.asks(asker, "slow", "first", shortAsk)
+	defer w.while("a question whose deadline has passed to be answered")()
+	ctx, cancel := w.patient()
+	defer cancel()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+		w.check()
+		w.fatalf("%s was asked %v ago with a deadline of %v, and the context of its answer has not ended", slow.name, w.suite.patience, shortAsk)
+	}
+	rest(w.ctx, onTheWay)
+	for _, a := range w.asks(asker, "slow", "second", w.suite.patience) {
+		if a.Err != nil || string(a.Payload) != "second" {
+			w.fatalf("%s asked a second question, and of %s it is told %q, %v", asker.name, id[a.Node].name, a.Payload, a.Err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/gobackplane/backplane"
@@ -29,9 +30,9 @@ func contextProperties() []Property {
 		},
 		{
 			ID:    "ctx/scope",
-			Says:  "the context of Subscribe bounds the call; the subscription and its handler's context outlive it.",
+			Says:  "the context of Subscribe bounds the call; the subscription outlives it, and its handler's context ends with the instance only.",
 			Why:   "groups are joined from requests, which end.",
-			Often: "the caller's context kept for the handler or for the reading loop.",
+			Often: "the caller's context kept for the handler or for the reading loop, a context for each run.",
 			Since: "v1", about: []string{"must"}, run: ctxScope,
 		},
 	}
@@ -56,6 +57,13 @@ func ctxCanceled(w *world) {
 	}
 	over, cancel := context.WithCancel(w.ctx)
 	cancel()
+	const many = 100 // of which none may keep what later calls need
+	for range many {
+		_, err := n.tryPublish(over, room, headerLen)
+		w.canceled("Publish", err)
+		_, err = n.trySubscribe(over, room, nil)
+		w.canceled("Subscribe", err)
+	}
 	for i := range w.count(100) {
 		n.publish(room)
 		_, err := n.tryPublish(over, room, headerLen)
@@ -135,6 +143,14 @@ func ctxDeadline(w *world) {
 
 	n.hang()
 	w.inDeadline("Publish", func(ctx context.Context) { _, _ = n.tryPublish(ctx, room, headerLen) })
+	w.inDeadline("Publish of many at once", func(ctx context.Context) {
+		const many = 100 // of which none may keep what later calls need
+		var wg sync.WaitGroup
+		for range many {
+			wg.Go(func() { _, _ = n.tryPublish(ctx, room, headerLen) })
+		}
+		wg.Wait()
+	})
 	w.inDeadline("Subscribe", func(ctx context.Context) { _, _ = n.trySubscribe(ctx, group("new"), nil) })
 	w.inDeadline("Close of a subscription", func(ctx context.Context) { _ = s.tryClose(ctx) })
 	if AbilityCluster.of(n.backplane()) && AbilityCluster.of(last.backplane()) {
@@ -157,6 +173,8 @@ func ctxScope(w *world) {
 	crew, room := w.crew(), group("room")
 	n := crew[0]
 	var subs []int
+	var mu sync.Mutex
+	var kept []context.Context // a handler may start something that goes on when it has returned
 	for i := range w.count(50) {
 		ctx, cancel := context.WithTimeout(context.WithValue(w.ctx, callersKey{}, i), w.suite.patience)
 		s, err := n.trySubscribe(ctx, room, func(ctx context.Context, _ backplane.Event, _ int) {
@@ -166,6 +184,9 @@ func ctxScope(w *world) {
 			if w.rec.before(markOver) && ctx.Err() != nil {
 				w.fail(fmt.Errorf("a handler's context ended while its instance is open: %w", context.Cause(ctx)), false)
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			kept = append(kept, ctx)
 		})
 		cancel() // the call is over, the subscription is not
 		if err != nil {
@@ -176,5 +197,17 @@ func ctxScope(w *world) {
 	}
 	for range 10 {
 		w.arrives(crew[1].publish(room), subs)
+	}
+	w.settle()
+	for _, ctx := range kept {
+		if ctx.Err() != nil {
+			w.fatalf("a handler's context ended after its run, while its instance is open: %w", context.Cause(ctx))
+		}
+	}
+	n.close()
+	for _, ctx := range kept {
+		if ctx.Err() == nil {
+			w.fatalf("a handler's context has not ended with the Close of %s", n.name)
+		}
 	}
 }

@@ -90,6 +90,11 @@ func handlerReentrant(w *world) {
 				fresh := n.subscribe(extra)
 				n.publish(extra)
 				w.arrives(n.publish(extra), []int{fresh.id})
+				within, cancel := context.WithTimeout(ctx, w.suite.patience)
+				defer cancel()
+				pub, err := n.tryPublish(within, extra, headerLen) // with the handler's own context it works no less
+				n.mustPublish(extra, err)
+				w.arrives(pub, []int{fresh.id}) // which is before the handler returns
 				fresh.close()
 				other.close()
 				if err := self.closeFrom(ctx, true); err != nil {

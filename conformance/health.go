@@ -16,6 +16,7 @@ type healthLog struct {
 	mu     sync.Mutex
 	states []backplane.State // guarded by mu
 	more   chan struct{}     // guarded by mu; closed and replaced with each state
+	left   int               // guarded by mu; how many there were when leave was called
 	seen   int               // for the property's own goroutine: how many of them await has looked at
 }
 
@@ -85,6 +86,25 @@ func (n *instance) followHealth() *healthLog {
 		l.more = make(chan struct{})
 	})
 	return l
+}
+
+// leave stops the watching.
+func (l *healthLog) leave() {
+	l.stop()
+	rest(l.n.w.ctx, time.Millisecond) // a call that was under way ends
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.left = len(l.states)
+}
+
+// heardNoMore fails the property if something was told after leave.
+func (l *healthLog) heardNoMore() {
+	l.mu.Lock()
+	more := len(l.states) - l.left
+	l.mu.Unlock()
+	if more > 0 {
+		l.n.w.fatalf("%s told %d changes of its health after the watching was stopped", l.n.name, more)
+	}
 }
 
 // await waits for a state to be told that has not been looked at yet.

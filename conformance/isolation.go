@@ -15,7 +15,7 @@ func isolationProperties() []Property {
 			ID:    "isolate/address",
 			Says:  "addresses do not hear each other.",
 			Why:   "a ward would see another ward's alerts.",
-			Often: "a short hash of the name, prefixes, one channel for many addresses without a check.",
+			Often: "a short hash of the name, prefixes, one channel for many addresses without a check, repeats looked for across addresses.",
 			Since: "v1", about: []string{"origin", "must"}, run: isolateAddress,
 		},
 		{
@@ -87,7 +87,11 @@ func isolateAddress(w *world) {
 		}
 		names = append(names, b.String())
 	}
-	w.apart(w.crew(), groups(names...))
+	crew, all := w.crew(), groups(names...)
+	w.apart(crew, all)
+	for _, a := range all { // equal payloads to several addresses are as many messages
+		crew[0].publishRaw(a, []byte("to all of them"))
+	}
 }
 
 func isolateConfusable(w *world) {

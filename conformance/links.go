@@ -134,6 +134,31 @@ func linkGapComplete(w *world) {
 			w.awaitGap(s, round+1)
 		}
 	}
+	w.outagesBehindHandler(deaf, publisher)
+}
+
+// outagesBehindHandler has a second outage begin while the gap of the first waits for a handler that is busy. Whatever the
+// handler is told before the second is over, that one is told as well. Nothing is published that numbers could miss.
+func (w *world) outagesBehindHandler(n, publisher *instance) {
+	busy, other := group("busy"), group("other")
+	s, v := w.valved(n, busy)
+	beside := n.subscribe(other)
+	v.shut()
+	publisher.publish(busy)
+	w.await(n.name+" to enter its handler", func() bool { return len(w.rec.running[s.id]) > 0 })
+	w.outage(n, func() {})
+	w.awaitGap(beside, 1)
+	told := 0
+	w.outage(n, func() {
+		const soon = 10 * time.Millisecond
+		rest(w.ctx, soon)
+		v.release()
+		w.within(soon, func() bool { return w.rec.subs[s.id].gaps > 0 }) // or both are told together
+		w.rec.mu.Lock()
+		defer w.rec.mu.Unlock()
+		told = w.rec.subs[s.id].gaps
+	})
+	w.awaitGap(s, told+1)
 }
 
 func linkGapTrue(w *world) {
@@ -219,6 +244,22 @@ func linkSubscribeDown(w *world) {
 				_, _ = down.trySubscribe(ctx, address(i), nil)
 			}()
 			asked = append(asked, done)
+		}
+		const meanwhile = 5 * time.Millisecond
+		rest(w.ctx, meanwhile)
+		for i := during; i < across; i++ { // and others to the same addresses, which must not take those for done
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				ctx, cancel := w.patient()
+				defer cancel()
+				_, _ = down.trySubscribe(ctx, address(i), nil)
+			}()
+			asked = append(asked, done)
+		}
+		rest(w.ctx, meanwhile)
+		for i := range across { // who was told that it hears, hears this
+			publisher.publish(address(i))
 		}
 	})
 	for _, done := range asked {

@@ -85,8 +85,17 @@ func linkState(w *world) {
 	w.needCut(n)
 	n.needHealth()
 	n.subscribe(room)
+	up := func(s backplane.State) bool { return s == backplane.Up }
+	var left []*healthLog // who does not want to know any more, of whom nobody else hears less
+	for range 2 {
+		left = append(left, n.followHealth())
+	}
 	told := n.followHealth()
-	told.await("up", func(s backplane.State) bool { return s == backplane.Up })
+	told.await("up", up)
+	for _, l := range left {
+		l.await("up", up)
+		l.leave()
+	}
 	for range 3 {
 		n.cut()
 		told.await("not up", func(s backplane.State) bool { return s != backplane.Up })
@@ -99,7 +108,10 @@ func linkState(w *world) {
 			}
 		}
 		n.heal()
-		told.await("up again", func(s backplane.State) bool { return s == backplane.Up })
+		told.await("up again", up)
+	}
+	for _, l := range left {
+		l.heardNoMore()
 	}
 	n.close()
 	told.await("down for good", func(s backplane.State) bool { return s == backplane.Down })

@@ -39,9 +39,9 @@ func payloadProperties() []Property {
 		},
 		{
 			ID:    "payload/kept",
-			Says:  "a payload that a handler keeps does not change later.",
+			Says:  "a message that a handler keeps does not change later, nor does its payload.",
 			Why:   "messages are queued for clients after the handler has returned.",
-			Often: "a read buffer that is used again.",
+			Often: "a read buffer or a message that is used again.",
 			Since: "v1", about: []string{"intact", "must"}, run: payloadKept,
 		},
 		{
@@ -133,17 +133,17 @@ func payloadReuse(w *world) {
 func payloadKept(w *world) {
 	crew, room := w.crew(), group("room")
 	type kept struct {
-		pub     int
-		payload []byte
+		message *backplane.Message
+		then    backplane.Message // what it was
 		copied  []byte
 	}
 	var mu sync.Mutex
 	var all []kept
-	keep := func(_ context.Context, e backplane.Event, pub int) {
+	keep := func(_ context.Context, e backplane.Event, _ int) {
 		if m, is := e.(*backplane.Message); is {
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, kept{pub, m.Payload, bytes.Clone(m.Payload)})
+			all = append(all, kept{m, *m, bytes.Clone(m.Payload)})
 		}
 	}
 	for _, n := range crew {
@@ -156,8 +156,11 @@ func payloadKept(w *world) {
 	mu.Lock()
 	defer mu.Unlock()
 	for _, k := range all {
-		if !bytes.Equal(k.payload, k.copied) {
+		if !bytes.Equal(k.then.Payload, k.copied) {
 			w.fatalf("a payload of %d bytes that a handler kept has changed since", len(k.copied))
+		}
+		if m := k.message; m.Address != k.then.Address || m.Publisher != k.then.Publisher || !bytes.Equal(m.Payload, k.copied) {
+			w.fatalf("a message with a payload of %d bytes that a handler kept is another one since", len(k.copied))
 		}
 	}
 }

@@ -54,7 +54,7 @@ func All() []Mutant {
 		transports(), transportStreams(), transportNames(), transportFates(), transportGuesses(),
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
-		outsiders(),
+		outsiders(), tables(), runs(), registers(),
 	)
 }
 
@@ -161,6 +161,8 @@ type Node struct {
 	askAll      func(ctx context.Context, service string, request []byte) ([]backplane.Answer, error)
 	answer      func(service string, f backplane.AnswerFunc) (stop func())
 	faults      func(Faults) Faults
+
+	watching []func() // for stop-by-place; guarded by world.mu
 }
 
 // Sub is a subscription of a broken instance.
