@@ -151,6 +151,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 	denials, example := 0, Address{}
 	var ownDenied error
 	var ready []*interest
+	var waiters []*waiter // told without the lock, which what they do next would have to wait for
 	t.mu.Lock()
 	for i, in := range enter {
 		var err error
@@ -165,7 +166,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 		case err == nil:
 			in.confirmed = true
 			t.deny(in, false)
-			l.enter(in, tick)
+			waiters = append(waiters, l.enter(in, tick)...)
 			if in.own {
 				ready = append(ready, in)
 			}
@@ -192,6 +193,9 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 		}
 	}
 	t.mu.Unlock()
+	for _, w := range waiters {
+		w.done <- nil
+	}
 	if denials > 0 {
 		n.log.Error("the broker denies subscriptions; check the permissions of the user", "channels", denials, "one", n.shown(example))
 		n.health.look()
@@ -228,8 +232,9 @@ func (l *link) refuse(in *interest, err error) bool {
 	return t.deny(in, true)
 }
 
-// enter puts an interest in force: it tells what was lost before, then lets the waiters in. interestTable.mu is held.
-func (l *link) enter(in *interest, tick uint64) {
+// enter puts an interest in force: it tells what was lost before, then lets the waiters in. It returns them, to be told.
+// interestTable.mu is held.
+func (l *link) enter(in *interest, tick uint64) []*waiter {
 	in.renew = false
 	in.heard.Store(uint32(l.n.proofAt(time.Now(), false)))
 	l.n.interests.toProve(in)
@@ -239,10 +244,11 @@ func (l *link) enter(in *interest, tick uint64) {
 	for _, w := range in.waiters {
 		w.sub.joined = tick
 		w.sub.next, in.head = in.head, w.sub
-		w.done <- nil
 	}
 	in.mu.Unlock()
+	waiters := in.waiters
 	in.waiters = nil
+	return waiters
 }
 
 // lost marks the interests of a link: the broker holds none any more, and their subscriptions may have missed something.

@@ -55,6 +55,11 @@ func (n *Node) Subscribe(ctx context.Context, to Address, h Handler) (Subscripti
 func (t *interestTable) join(n *Node, a Address, s *subscription) (*waiter, error) {
 	channel := n.names.channel(a)
 	l := n.linkOf(channel)
+	w := &waiter{sub: s, done: make(chan error, 1)}
+	var fresh *interest // made before the lock is taken: to allocate may take its time
+	if t.get(channel) == nil {
+		fresh = &interest{addr: n.names.owned(a, channel), channel: channel, link: l}
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -62,7 +67,9 @@ func (t *interestTable) join(n *Node, a Address, s *subscription) (*waiter, erro
 	}
 	in := t.m[channel]
 	if in == nil {
-		in = &interest{addr: n.names.owned(a, channel), channel: channel, link: l}
+		if in = fresh; in == nil { // it was there a moment ago
+			in = &interest{addr: n.names.owned(a, channel), channel: channel, link: l}
+		}
 		t.m[channel] = in
 	}
 	if in.addr != a { // 128 bits of a hash are equal
@@ -78,7 +85,6 @@ func (t *interestTable) join(n *Node, a Address, s *subscription) (*waiter, erro
 		in.mu.Unlock()
 		return nil, nil //nolint:nilnil // nothing to wait for is not an error
 	}
-	w := &waiter{sub: s, done: make(chan error, 1)}
 	in.waiters = append(in.waiters, w)
 	if !in.busy { // else who does that will see
 		t.queue(in)

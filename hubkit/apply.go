@@ -115,7 +115,8 @@ func (h *Hub) applyTo(c *Connection, op *operation, group *topic) (changed bool,
 			then = append(then, func() { h.groups.unpin(h.ctx, m.topic) })
 		}
 	case askLeaveAll:
-		for _, m := range c.withdrawAll() {
+		groups := c.withdrawAll()
+		for m := range groups.all() {
 			changed = true
 			then = append(then, func() { h.groups.unpin(h.ctx, m.topic) })
 		}

@@ -3,7 +3,6 @@ package hubkit
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,12 +20,13 @@ type Connection struct {
 	metadata map[string]string
 	since    int64  // Unix time in nanoseconds
 	run      func() // c.write, made once so that starting the writer allocates nothing
-	done     chan struct{}
 
 	mu       sync.Mutex
-	groups   map[string]*membership // guarded by mu; nil until the first join
-	asUser   *membership            // guarded by mu; nil without a user
-	detached bool                   // guarded by mu: it is in nothing any more, and may not join
+	groups   groupSet    // guarded by mu
+	asUser   *membership // guarded by mu; nil without a user
+	calls    int32       // guarded by mu: Joins and Leaves under way, which the hub's Close waits for
+	detached bool        // guarded by mu: it is in nothing any more, and may not join
+	gone     bool        // guarded by mu: it has ended; with the last call it is none of what Close waits for
 
 	out         outbox
 	invocations map[string]*invocation // the open ones; nil until the first; guarded by out.mu
@@ -36,7 +36,9 @@ type Connection struct {
 	closed  *Reason // nothing enters the outbox any more; not nil once it was decided to close
 	// The writer goes on although closed is set, and starts finish when nothing waits; who ends this does instead.
 	flushing bool
-	shut     bool // Conn.Close has returned
+	shut     bool          // Conn.Close has returned
+	ended    bool          // and no Write runs
+	done     chan struct{} // closed when it has ended; made when somebody asks, an idle connection does without
 }
 
 // ID returns the id under which the connection is reached from every instance by [ToConnections]. It is opaque, unique,
@@ -59,7 +61,7 @@ func (c *Connection) Since() time.Time { return time.Unix(0, c.since) }
 func (c *Connection) Groups() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Sorted(maps.Keys(c.groups))
+	return c.groups.names()
 }
 
 // Join puts the connection into a group. When it returns nil, every send to the group that starts afterwards, on any
@@ -71,13 +73,10 @@ func (c *Connection) Join(ctx context.Context, group string) error {
 	if err := backplane.Group(group).In(h.name).Validate(); err != nil {
 		return h.fail("join", err)
 	}
-	if err := h.enter(); err != nil {
+	if err := c.hold(); err != nil {
 		return h.fail("join", err)
 	}
-	defer h.leave()
-	if _, closed := c.Reason(); closed {
-		return h.fail("join", ErrDisconnected)
-	}
+	defer c.release()
 	t := h.groups.pin(group)
 	if err := t.ensure(ctx); err != nil {
 		h.groups.unpin(h.ctx, t)
@@ -88,9 +87,38 @@ func (c *Connection) Join(ctx context.Context, group string) error {
 		h.groups.unpin(h.ctx, t)
 	}
 	if !open {
-		return h.fail("join", ErrDisconnected)
+		return h.fail("join", h.orClosed(ErrDisconnected))
 	}
 	return nil
+}
+
+// hold begins a call that the hub's Close waits for. It is counted here and not in the hub, where the joins of all connections
+// would meet.
+func (c *Connection) hold() error {
+	switch {
+	case c.hub.closing.Err() != nil:
+		return backplane.ErrClosed
+	case c.over():
+		return ErrDisconnected
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return c.hub.orClosed(ErrDisconnected)
+	}
+	c.calls++
+	return nil
+}
+
+// release ends such a call.
+func (c *Connection) release() {
+	c.mu.Lock()
+	c.calls--
+	last := c.gone && c.calls == 0
+	c.mu.Unlock()
+	if last {
+		c.hub.running.Done()
+	}
 }
 
 // enroll makes the connection a member of a group that is subscribed. Where it was added it takes over a pin of the caller's;
@@ -98,17 +126,14 @@ func (c *Connection) Join(ctx context.Context, group string) error {
 func (c *Connection) enroll(t *topic) (added, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := t.addr.Name()
-	switch {
-	case c.detached:
+	if c.detached {
 		return false, false
-	case c.groups[name] != nil:
-		c.groups[name].granted = false // it stays when the user's membership ends
-		return false, true
-	case c.groups == nil:
-		c.groups = make(map[string]*membership)
 	}
-	c.groups[name] = t.add(c)
+	if m := c.groups.get(t.addr.Name()); m != nil {
+		m.granted = false // it stays when the user's membership ends
+		return false, true
+	}
+	c.groups.add(t.add(c))
 	return true, true
 }
 
@@ -116,21 +141,20 @@ func (c *Connection) enroll(t *topic) (added, open bool) {
 func (c *Connection) withdraw(group string) *membership {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := c.groups[group]
+	m := c.groups.remove(group)
 	if m != nil {
-		delete(c.groups, group)
 		m.topic.remove(m)
 	}
 	return m
 }
 
 // withdrawAll is withdraw for all groups.
-func (c *Connection) withdrawAll() map[string]*membership {
+func (c *Connection) withdrawAll() groupSet {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	groups := c.groups
-	c.groups = nil
-	for _, m := range groups {
+	c.groups = groupSet{}
+	for m := range groups.all() {
 		m.topic.remove(m)
 	}
 	return groups
@@ -145,11 +169,14 @@ func (c *Connection) Leave(ctx context.Context, group string) error {
 	if err := backplane.Group(group).In(h.name).Validate(); err != nil {
 		return h.fail("leave", err)
 	}
-	if h.enter() != nil {
+	if h.closing.Err() != nil {
 		c.Disconnect(Reason{Code: ReasonGoingAway})
 		return nil
 	}
-	defer h.leave() // Close waits until the subscription has ended
+	if c.hold() != nil {
+		return nil // it has left everything
+	}
+	defer c.release() // Close waits until the subscription has ended
 	if m := c.withdraw(group); m != nil {
 		h.groups.unpin(ctx, m.topic)
 	}
@@ -208,7 +235,17 @@ func (c *Connection) retire(reason Reason) {
 
 // Done returns a channel that is closed when the connection has ended and neither Write nor Close of its [Conn] runs or
 // will run.
-func (c *Connection) Done() <-chan struct{} { return c.done }
+func (c *Connection) Done() <-chan struct{} {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	if c.done == nil {
+		c.done = make(chan struct{})
+		if c.ended {
+			close(c.done)
+		}
+	}
+	return c.done
+}
 
 // Reason returns why the connection ended; ok is false while it has not.
 func (c *Connection) Reason() (reason Reason, ok bool) {
@@ -265,18 +302,26 @@ func (c *Connection) finish() {
 
 // end is called once, by the writer or by finish, whichever returns last.
 func (c *Connection) end() {
-	close(c.done)
-	c.hub.running.Done()
+	c.out.mu.Lock()
+	c.ended = true
+	if c.done != nil {
+		close(c.done)
+	}
+	c.out.mu.Unlock()
+	c.mu.Lock()
+	c.gone = true
+	last := c.calls == 0
+	c.mu.Unlock()
+	if last {
+		c.hub.running.Done()
+	}
 }
 
-// ended reports whether Done is closed.
-func (c *Connection) ended() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
+// hasEnded reports whether Done is closed.
+func (c *Connection) hasEnded() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.ended
 }
 
 // over reports whether it was decided to close.
@@ -290,8 +335,8 @@ func (c *Connection) detach() {
 	h := c.hub
 	c.mu.Lock()
 	groups, user := c.groups, c.asUser
-	c.groups, c.asUser, c.detached = nil, nil, true
-	for _, m := range groups {
+	c.groups, c.asUser, c.detached = groupSet{}, nil, true
+	for m := range groups.all() {
 		m.topic.remove(m)
 	}
 	if user != nil {
@@ -299,7 +344,7 @@ func (c *Connection) detach() {
 	}
 	c.mu.Unlock()
 	h.connections.remove(c)
-	for _, m := range groups {
+	for m := range groups.all() {
 		h.groups.unpin(h.ctx, m.topic)
 	}
 	if user != nil {

@@ -117,7 +117,7 @@ func (h *Hub) DrainProgress() (p DrainProgress, ok bool) {
 		if d.told[i] {
 			p.Told++
 		}
-		if c.ended() {
+		if c.hasEnded() {
 			p.Closed++
 			continue
 		}
@@ -206,11 +206,11 @@ func (d *drainState) tell(i int, hook func(*Connection)) {
 
 // await waits until a connection has ended or the time has come. The error says why it did not.
 func (h *Hub) await(ctx context.Context, c *Connection, timer <-chan time.Time) error {
-	if c.ended() {
+	if c.hasEnded() {
 		return nil // whatever else is true
 	}
 	select {
-	case <-c.done:
+	case <-c.Done():
 		return nil
 	case <-timer:
 		return nil

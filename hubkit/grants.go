@@ -196,16 +196,12 @@ func (g *grants) takeOut(name string, all bool) (changed int, pins []*topic) {
 func (c *Connection) enrollGranted(t *topic) (added bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := t.addr.Name()
-	if c.detached || c.groups[name] != nil {
+	if c.detached || c.groups.get(t.addr.Name()) != nil {
 		return false
-	}
-	if c.groups == nil {
-		c.groups = make(map[string]*membership)
 	}
 	m := t.add(c)
 	m.granted = true
-	c.groups[name] = m
+	c.groups.add(m)
 	return true
 }
 
@@ -213,11 +209,11 @@ func (c *Connection) enrollGranted(t *topic) (added bool) {
 func (c *Connection) withdrawGranted(group string, all bool) *membership {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := c.groups[group]
+	m := c.groups.get(group)
 	if m == nil || !m.granted && !all {
 		return nil
 	}
-	delete(c.groups, group)
+	c.groups.remove(group)
 	m.topic.remove(m)
 	return m
 }

@@ -63,7 +63,7 @@ type Hub struct {
 	close     context.CancelFunc
 	gate      sync.RWMutex   // held for writing by Close and Drain while they begin
 	running   sync.WaitGroup // connections and goroutines; added to only behind the gate
-	calls     sync.WaitGroup // Connects and Joins under way; added to only behind the gate
+	calls     sync.WaitGroup // calls of the Hub under way; added to only behind the gate
 	closeOnce sync.Once
 	closed    chan struct{}
 	stopState func()
@@ -181,7 +181,7 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 	}
 	c := &Connection{
 		hub: h, conn: conn, id: newID(h.home), user: o.User, label: o.Label, metadata: maps.Clone(o.Metadata),
-		since: time.Now().UnixNano(), done: make(chan struct{}), out: outbox{limits: limits},
+		since: time.Now().UnixNano(), out: outbox{limits: limits},
 	}
 	c.run = c.write
 	if err = h.registerUser(c, user, granted); err != nil {
@@ -269,6 +269,7 @@ func (h *Hub) Close(ctx context.Context) error {
 }
 
 func (h *Hub) shutdown() {
+	h.giveUpSubscribing()
 	h.stopState()
 	h.stopAnswers()
 	h.calls.Wait()
