@@ -18,8 +18,8 @@ type drawer struct {
 	rand  *rand.Rand
 	scale scale
 	can   []verb // the faults that can be made
-	addrs int
-	hot   step // the instance and the address that most is about: what breaks needs several steps at one place
+	addrs []int  // the addresses, by their numbers, see stepAddress
+	hot   step   // the instance and the address that most is about: what breaks needs several steps at one place
 	seats []seatDraft
 	steps []step
 }
@@ -28,8 +28,8 @@ type drawer struct {
 type seatDraft struct {
 	closed  bool
 	faulty  bool
-	subs    [maxAddresses]int
-	stalled [maxAddresses]bool
+	subs    [addressCount]int
+	stalled [addressCount]bool
 }
 
 const (
@@ -40,11 +40,11 @@ const (
 // draw returns the schedule of a seed.
 func draw(seed uint64, can []verb, sc scale) schedule {
 	d := &drawer{rand: schedule{seed: seed}.rand("draw"), scale: sc, can: can}
-	d.addrs = 1 + d.rand.IntN(maxAddresses)
+	d.addrs = d.rand.Perm(addressCount)[:1+d.rand.IntN(maxAddresses)]
 	d.seats = make([]seatDraft, minInstances+d.rand.IntN(sc.instances-minInstances+1))
-	d.hot = step{node: d.rand.IntN(len(d.seats)), address: d.rand.IntN(d.addrs)}
+	d.hot = step{node: d.rand.IntN(len(d.seats)), address: d.address()}
 	for i := range d.seats { // else most of what is published reaches nobody
-		d.add(step{verb: doSubscribe, node: i, address: d.rand.IntN(d.addrs)})
+		d.add(step{verb: doSubscribe, node: i, address: d.address()})
 	}
 	least := sc.steps / 3
 	for n := least + d.rand.IntN(sc.steps-least+1); len(d.steps) < n; {
@@ -58,12 +58,15 @@ func (s schedule) rand(purpose string) *rand.Rand {
 	return rand.New(rand.NewPCG(s.seed, uint64(checksum([]byte(purpose))))) //nolint:gosec // repeatable on purpose
 }
 
+// address draws one of the schedule's addresses.
+func (d *drawer) address() int { return d.addrs[d.rand.IntN(len(d.addrs))] }
+
 // chance is true once in n times.
 func (d *drawer) chance(n int) bool { return d.rand.IntN(n) == 0 }
 
 // next draws one more step, if the one that it comes upon makes sense.
 func (d *drawer) next() {
-	node, address := d.rand.IntN(len(d.seats)), d.rand.IntN(d.addrs)
+	node, address := d.rand.IntN(len(d.seats)), d.address()
 	if d.chance(2) {
 		node = d.hot.node
 	}
@@ -78,8 +81,9 @@ func (d *drawer) next() {
 		draw   func()
 	}{
 		{20, !seat.closed, func() { d.publish(&st) }},
-		{12, !seat.closed && seat.subs[address] < 4, func() { st.verb, st.beside = doSubscribe, d.chance(4) }},
-		{10, seat.subs[address] > 0, func() { st.verb, st.beside = doUnsubscribe, d.chance(4) }},
+		{12, !seat.closed && seat.subs[address] < 4, func() { d.callers(&st, doSubscribe) }},
+		{10, seat.subs[address] > 0, func() { d.callers(&st, doUnsubscribe) }},
+		{3, !seat.closed, func() { st.verb, st.beside = doAsk, d.chance(3) }},
 		{6, true, func() { d.pause(&st) }},
 		{12, !seat.closed && !seat.faulty && len(d.can) > 0, func() { d.fault(&st) }},
 		{10, seat.faulty, func() { st.verb = doHeal }},
@@ -111,6 +115,8 @@ func (d *drawer) publish(st *step) {
 		burst = 300
 		large = 48 << 10
 		many  = 90 // large ones are more than 4 MiB
+
+		surrendered = 64
 	)
 	st.verb, st.count, st.size, st.callers = doPublish, 1+d.rand.IntN(10), headerLen, 1
 	stalled := slices.ContainsFunc(d.seats, func(s seatDraft) bool { return s.stalled[st.address] })
@@ -122,10 +128,20 @@ func (d *drawer) publish(st *step) {
 	case kind == 2:
 		st.callers = 2 + d.rand.IntN(3)
 		st.count *= st.callers
+	case kind == 3 && d.chance(2):
+		st.canceled, st.count = true, 1+d.rand.IntN(surrendered)
 	case kind < 6 && stalled && !d.seats[st.node].faulty: // a queue that fills
 		st.count, st.size = many, large
 	}
 	st.beside = d.chance(3)
+}
+
+// callers draws who does the same at the same time: two that subscribe to one address, two that close one subscription.
+func (d *drawer) callers(st *step, v verb) {
+	st.verb, st.beside, st.callers = v, d.chance(4), 1
+	if d.chance(4) {
+		st.callers = 2
+	}
 }
 
 // fault draws what happens to a link, or to the broker.
@@ -157,7 +173,7 @@ func (d *drawer) add(st step) {
 	seat := &d.seats[st.node]
 	switch st.verb {
 	case doSubscribe:
-		seat.subs[st.address]++
+		seat.subs[st.address] += st.callers
 	case doUnsubscribe:
 		seat.subs[st.address]--
 	case doClose:
@@ -172,6 +188,6 @@ func (d *drawer) add(st step) {
 		seat.faulty = true
 	case doHeal:
 		seat.faulty = false
-	case doPublish, doPause, doRestart:
+	case doPublish, doAsk, doPause, doRestart:
 	}
 }

@@ -134,3 +134,13 @@ func (l *healthLog) await(what string, is func(backplane.State) bool) {
 		}
 	}
 }
+
+// last is the state that was told last.
+func (l *healthLog) last() backplane.State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.states) == 0 {
+		return 0
+	}
+	return l.states[len(l.states)-1]
+}

@@ -30,7 +30,8 @@ func modelProperties() []Property {
 const (
 	modelTime     = 2 * time.Second // where time is real
 	modelAtOnce   = 4               // where time is real
-	modelInBubble = 60              // schedules; where time costs nothing
+	modelInBubble = 150             // schedules; where time costs nothing
+	modelShort    = 20              // schedules; in a short run, where time costs nothing
 	shrinkRuns    = 300
 	shrinkTime    = time.Minute // where time is real
 	failsAgain    = 3           // times that a failing schedule is run again to see whether it does
@@ -62,6 +63,8 @@ func modelRandom(w *world) {
 		switch {
 		case w.suite.soak > 0:
 			return n > 0 && w.suite.soaking.over.Load()
+		case w.suite.short && w.suite.bubble:
+			return n >= modelShort
 		case w.suite.short:
 			return n >= 1
 		case w.suite.bubble:
@@ -197,9 +200,9 @@ func (w *world) adopt(r Result) {
 	w.found = &r
 }
 
-// faultVerbs lists the faults that can be made to an instance's link. Lose is left out: what is lost on a healthy link is
-// known by the publisher's next heartbeat at the earliest, and a random schedule does not wait for that as the properties
-// about it do.
+// faultVerbs lists the faults that can be made to an instance's link. Lose is left out: what is lost on a healthy link is known
+// from a publisher's first message or heartbeat after the subscription, and a random schedule does not wait for it as the
+// properties about it do.
 func (n *instance) faultVerbs() []verb {
 	var can []verb
 	cut, hang := n.can()

@@ -23,8 +23,9 @@ type play struct {
 	beside   sync.WaitGroup
 	troubled atomic.Bool // a fault was made: from now on verbs may fail
 
-	mu    sync.Mutex
-	seats []*seat // their content is guarded by mu
+	mu       sync.Mutex
+	seats    []*seat      // their content is guarded by mu
+	watchers []*healthLog // guarded by mu
 }
 
 // seat is the place of an instance: when it was closed, another one may open there.
@@ -50,7 +51,10 @@ func (s schedule) play(w *world) {
 	for i := range p.seats {
 		p.seats[i] = &seat{lives: 1, n: w.newNamed(w.namespace(), seatName(i, 1))}
 	}
-	w.each(s.instances, func(i int) { p.seats[i].n.open() })
+	w.each(s.instances, func(i int) {
+		p.seats[i].n.open()
+		p.join(p.seats[i].n)
+	})
 	w.onEnd(func() { p.releaseAll() })
 	for _, st := range s.steps {
 		if do := p.step(st); st.beside {
@@ -76,6 +80,7 @@ func (s schedule) play(w *world) {
 			n.publishAgain(group("back"))
 		}
 	})
+	p.together()
 }
 
 // step returns what a step does, to the instance that is there now: also where it is done beside the steps that follow.
@@ -93,9 +98,11 @@ func (p *play) step(st step) (do func()) {
 	}
 	switch st.verb {
 	case doSubscribe:
-		return func() { p.subscribe(seat, n, st.address) }
+		return func() { p.w.each(max(1, st.callers), func(int) { p.subscribe(seat, n, st.address) }) }
 	case doUnsubscribe:
-		return func() { p.unsubscribe(seat, n, st.address) }
+		return func() { p.unsubscribe(seat, n, st) }
+	case doAsk:
+		return func() { p.ask(n) }
 	case doPublish:
 		return func() { p.publish(n, st) }
 	case doClose:
@@ -184,8 +191,15 @@ func (p *play) publish(n *instance, st step) {
 			to := stepAddress(st.address)
 			n.pace(to, st.size)
 			ctx, cancel := p.patient(n)
+			if st.canceled {
+				cancel()
+			}
 			_, err := n.tryPublish(ctx, to, min(st.size, p.w.suite.largest()))
 			cancel()
+			if st.canceled {
+				p.w.check()
+				continue
+			}
 			if p.must(n, "Publish", err); err != nil {
 				return
 			}
@@ -220,9 +234,9 @@ func (s *playedSub) wait() {
 }
 
 // unsubscribe closes the oldest subscription to an address. A handler that blocks is let go afterwards.
-func (p *play) unsubscribe(seat *seat, n *instance, address int) {
+func (p *play) unsubscribe(seat *seat, n *instance, st step) {
 	p.mu.Lock()
-	i := slices.IndexFunc(seat.subs, func(s *playedSub) bool { return s.n == n && s.address == address })
+	i := slices.IndexFunc(seat.subs, func(s *playedSub) bool { return s.n == n && s.address == st.address })
 	if i < 0 {
 		p.mu.Unlock()
 		return
@@ -238,11 +252,13 @@ func (p *play) unsubscribe(seat *seat, n *instance, address int) {
 		ctx, cancel = context.WithTimeout(p.w.ctx, inVain)
 	}
 	defer cancel()
-	err := s.tryClose(ctx)
-	p.w.check()
-	if err != nil && !stuck {
-		p.w.fatalf("Close of a subscription of %s failed: %w", n.name, err) // it never waits for the broker
-	}
+	p.w.each(max(1, st.callers), func(int) {
+		err := s.tryClose(ctx)
+		p.w.check()
+		if err != nil && !stuck {
+			p.w.fatalf("Close of a subscription of %s failed: %w", n.name, err) // it never waits for the broker
+		}
+	})
 }
 
 func (s *playedSub) blocks() bool {
@@ -348,6 +364,7 @@ func (p *play) reopen(node int, old *instance) {
 	p.mu.Unlock()
 	n := p.w.newNamed(p.w.namespace(), name)
 	n.open()
+	p.join(n)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	seat.n, seat.busy = n, false

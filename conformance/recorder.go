@@ -321,6 +321,13 @@ func (r *recorder) hasGaps(sub int) bool {
 	return r.subs[sub].gaps > 0
 }
 
+// question returns a question that nobody has asked before.
+func (r *recorder) question(node int) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return fmt.Appendf(nil, "%s at %d", r.h.Nodes[node].Name, r.stamp().Tick)
+}
+
 // nodeOf returns the instance of a subscription.
 func (r *recorder) nodeOf(sub int) int {
 	r.mu.Lock()

@@ -283,6 +283,14 @@ func TestRules(t *testing.T) {
 		},
 
 		{"counts – more than is missing – fail", start + "n2 cut\n n1 pub 1 room\n n2 heal\n a gap numbers n1 2", "counts"},
+		{
+			"counts – an uncertain one from before it subscribed may have been taken afterwards – pass",
+			"n1 pub 1 room uncertain\n" + start + "n2 cut\n n2 heal\n a gap numbers n1 1", "",
+		},
+		{
+			"counts – one that was taken before it subscribed does not count – fail",
+			"n1 pub 1 room\n" + start + "n2 cut\n n2 heal\n a gap numbers n1 1", "counts",
+		},
 		{"counts – an uncertain one counts – pass", start + "n1 pub 1 room uncertain\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", ""},
 		{
 			"counts – a refused one does not count – fail", start + "n2 cut\n n2 heal\n n1 pub 1 room unavailable\n" +

@@ -24,6 +24,7 @@ const (
 	doSubscribe   verb = "subscribe"
 	doUnsubscribe verb = "unsubscribe"
 	doPublish     verb = "publish"
+	doAsk         verb = "ask"
 	doClose       verb = "close"
 	doReopen      verb = "reopen"
 	doStall       verb = "stall"
@@ -46,20 +47,27 @@ func (s step) concerns(node int) bool {
 // step is one thing that a schedule does. Where it makes no sense (there is nothing to close) it does nothing: so any
 // steps can be left out, and what is left is a schedule still.
 type step struct {
-	verb    verb
-	node    int           // which instance; not for a pause and a restart
-	address int           // which address, for what concerns one
-	count   int           // how many messages
-	size    int           // of how many bytes each; how many get through before a link tears
-	callers int           // from how many goroutines
-	beside  bool          // the steps that follow do not wait for it
-	pause   time.Duration // how long
+	verb     verb
+	node     int           // which instance; not for a pause and a restart
+	address  int           // which address, for what concerns one
+	count    int           // how many messages
+	size     int           // of how many bytes each; how many get through before a link tears
+	callers  int           // from how many goroutines
+	canceled bool          // with a context that has ended
+	beside   bool          // the steps that follow do not wait for it
+	pause    time.Duration // how long
 }
 
-// stepAddress is an address by its number.
-func stepAddress(i int) backplane.Address { return group(stepAddressName(i)) }
+// addressCount is how many addresses schedules may use.
+const addressCount = 8
 
-func stepAddressName(i int) string { return "abcdefgh"[i : i+1] }
+// stepAddress is one of the addresses where schedules publish and subscribe: names and scopes that are alike, of every kind.
+func stepAddress(i int) backplane.Address {
+	return [addressCount]backplane.Address{
+		backplane.Group("a"), backplane.Group("b"), backplane.User("a"), backplane.Connection("a"), backplane.All(),
+		backplane.Group("a").In("a"), backplane.User("a").In("a"), backplane.All().In("a"),
+	}[i]
+}
 
 // seatName is the name of the k-th instance, and of those that replace it, in failures.
 func seatName(node, lives int) string {
@@ -72,28 +80,30 @@ func seatName(node, lives int) string {
 // String is one line for people.
 func (s step) String() string {
 	var b strings.Builder
-	who, where := seatName(s.node, 1), stepAddressName(s.address)
+	who, where := seatName(s.node, 1), stepAddress(s.address)
 	switch s.verb {
 	case doPause:
 		return fmt.Sprintf("%v pass", s.pause)
 	case doRestart:
 		return "the broker restarts, with an empty memory"
 	case doPublish:
-		fmt.Fprintf(&b, "%s publishes %d to %s", who, s.count, where)
+		fmt.Fprintf(&b, "%s publishes %d to %v", who, s.count, where)
 		if s.size > headerLen {
 			fmt.Fprintf(&b, ", %d bytes each", s.size)
 		}
-		if s.callers > 1 {
-			fmt.Fprintf(&b, ", from %d goroutines", s.callers)
+		if s.canceled {
+			b.WriteString(", with a context that has ended")
 		}
+	case doAsk:
+		fmt.Fprintf(&b, "%s asks all", who)
 	case doSubscribe:
-		fmt.Fprintf(&b, "%s subscribes to %s", who, where)
+		fmt.Fprintf(&b, "%s subscribes to %v", who, where)
 	case doUnsubscribe:
-		fmt.Fprintf(&b, "%s closes its oldest subscription to %s", who, where)
+		fmt.Fprintf(&b, "%s closes its oldest subscription to %v", who, where)
 	case doStall:
-		fmt.Fprintf(&b, "%s's newest handler of %s begins to block", who, where)
+		fmt.Fprintf(&b, "%s's newest handler of %v begins to block", who, where)
 	case doRelease:
-		fmt.Fprintf(&b, "%s's handlers of %s go on", who, where)
+		fmt.Fprintf(&b, "%s's handlers of %v go on", who, where)
 	case doClose:
 		fmt.Fprintf(&b, "%s closes", who)
 	case doReopen:
@@ -102,6 +112,9 @@ func (s step) String() string {
 		fmt.Fprintf(&b, "%s's link: tear after %d bytes", who, s.size)
 	case doCut, doHang, doDeafen, doMute, doHeal:
 		fmt.Fprintf(&b, "%s's link: %s", who, s.verb)
+	}
+	if s.callers > 1 {
+		fmt.Fprintf(&b, ", from %d goroutines", s.callers)
 	}
 	if s.beside {
 		b.WriteString(" (while the next steps go on)")
@@ -171,8 +184,9 @@ func (s step) simpler() []step {
 	})
 	add(func(l *step) { l.beside = false })
 	add(func(l *step) { l.pause = (l.pause / 4).Truncate(time.Millisecond) })
+	add(func(l *step) { l.callers = min(1, l.callers) })
 	if s.verb == doPublish {
-		add(func(l *step) { l.callers = 1 })
+		add(func(l *step) { l.canceled = false })
 		add(func(l *step) { l.size = headerLen })
 		add(func(l *step) { l.count = max(1, l.count/2) })
 	}
