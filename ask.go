@@ -117,7 +117,7 @@ func (n *Node) askOne(ctx context.Context, node NodeID, service string, request 
 	if err != nil {
 		return Answer{}, err
 	}
-	answers, err := n.askOthers(ctx, inboxAddress(node), []wire.Publisher{p}, service, request)
+	answers, err := n.askOthers(ctx, inboxAddress(node), []wire.Publisher{p}, service, request, func() {})
 	if err != nil {
 		return Answer{}, err
 	}
@@ -143,13 +143,16 @@ func (n *Node) askAll(ctx context.Context, service string, request []byte) ([]An
 	ctx, cancel := questionContext(ctx)
 	defer cancel()
 	n.stats.questionsAsked.Add(1)
-	mine := n.askSelf(ctx, service, request)
 	var answers []Answer
+	var mine <-chan Answer
+	askSelf := func() { mine = n.askSelf(ctx, service, request) }
 	if others := n.members.others(); len(others) > 0 {
 		var err error
-		if answers, err = n.askOthers(ctx, membersAddress, others, service, request); err != nil {
+		if answers, err = n.askOthers(ctx, membersAddress, others, service, request, askSelf); err != nil {
 			return nil, err
 		}
+	} else {
+		askSelf()
 	}
 	own, err := n.ownAnswer(ctx, mine)
 	if err != nil {
@@ -219,8 +222,11 @@ func (n *Node) checkQuestion(ctx context.Context, service string, request []byte
 	return nil
 }
 
-// askOthers sends a question and collects the answers of the given nodes.
-func (n *Node) askOthers(ctx context.Context, to Address, of []wire.Publisher, service string, request []byte) ([]Answer, error) {
+// askOthers sends a question and collects the answers of the given nodes. It calls sent when the question is on its way: an error
+// before that means that nobody was asked.
+func (n *Node) askOthers(
+	ctx context.Context, to Address, of []wire.Publisher, service string, request []byte, sent func(),
+) ([]Answer, error) {
 	t := &n.questions
 	q := &question{waits: make(map[wire.Publisher]bool, len(of)), done: make(chan struct{})}
 	for _, p := range of {
@@ -252,6 +258,7 @@ func (n *Node) askOthers(ctx context.Context, to Address, of []wire.Publisher, s
 	if err := c.run(n, to, &c.one); err != nil && !errors.Is(err, ErrUncertain) {
 		return nil, err
 	}
+	sent()
 	select {
 	case <-q.done:
 	case <-ctx.Done():

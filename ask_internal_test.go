@@ -22,7 +22,7 @@ func TestQuestionToWhoHasJustGone(t *testing.T) {
 		ctx, cancel := questionContext(t.Context())
 		defer cancel()
 		began := time.Now()
-		answers, err := n.askOthers(ctx, inboxAddress(nodeID(gone)), []wire.Publisher{gone}, "s", nil)
+		answers, err := n.askOthers(ctx, inboxAddress(nodeID(gone)), []wire.Publisher{gone}, "s", nil, func() {})
 		if err != nil || len(answers) != 1 || !errors.Is(answers[0].Err, ErrUnavailable) || !errors.Is(answers[0].Err, ErrNodeLost) || time.Since(began) != 0 {
 			t.Errorf("%v, %v after %v", answers, err, time.Since(began))
 		}
