@@ -50,6 +50,21 @@ func TestWardboardBehindNginx(t *testing.T) {
 		}
 	}
 	t.Run("round-robin", func(t *testing.T) { delivers(t, startNginx(t, path, hosts), hosts...) })
+	// The page through nginx, which keeps the Host header: the Origin of its sockets, and of what it posts, fits.
+	t.Run("page", func(t *testing.T) {
+		browser, ok := browserPath()
+		if !ok {
+			integration.Missing(t, "browser", "no chromium or google-chrome on PATH")
+		}
+		p := openBrowser(t, browser)
+		p.open(startNginx(t, path, hosts))
+		p.raise(hosts[1])
+		p.wantVerdict(1, "good", "9 of 9 nurses were reached")
+		p.wantRollOf(9)
+		p.wantOut(p.disconnect(hosts[2]), "disconnected: taken off the list, at instance 127.0.0.1:")
+		p.wantRollOf(8)
+		p.wantHealth(hosts[0], map[string]string{"members": "^3$"})
+	})
 	// An instance that drains answers 503, before the request has become a WebSocket; nginx asks the next one.
 	t.Run("one drains", func(t *testing.T) {
 		draining := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -175,6 +175,7 @@ func TestPage(t *testing.T) {
 		"/":                 {http.StatusOK, "text/html"},
 		"/page.css":         {http.StatusOK, "text/css"},
 		"/page.js":          {http.StatusOK, "text/javascript"},
+		"/ward.js":          {http.StatusOK, "text/javascript"},
 		"/without/":         {http.StatusOK, "text/html"},
 		"/without/page.js":  {http.StatusOK, "text/javascript"},
 		"/page.go":          {http.StatusNotFound, "text/plain"},

@@ -12,9 +12,9 @@
 //	go run ./examples/wardboard -instances 1 -listen 127.0.0.1:8082 -backplane redis://127.0.0.1:6379
 //	go run ./examples/wardboard -check -connect http://127.0.0.1:8081,http://127.0.0.1:8082
 //
-// What to copy for a server of your own: instance.go (a hub server over one node) and socket.go (a WebSocket as the hub
-// sees it). What a real server has beside it, and this one has not: users who have logged in, and a decision who may join
-// which ward and who may raise an alert; TLS, which belongs in front of it; limits on connections and on messages per
+// What to copy for a server of your own: instance.go (a hub server over one node), socket.go (a WebSocket as the hub sees
+// it), ward.go (who is there, on all instances), and nginx.conf. What a real server has beside it, and this one has not: users who have logged in, and a decision who may join
+// which ward, who may raise an alert, and who may disconnect others; TLS, which belongs in front of it; limits on connections and on messages per
 // second; a store of alerts, from which a client fetches what it missed.
 package main
 

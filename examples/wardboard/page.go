@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-//go:embed page.html page.css page.js
+//go:embed page.html page.css page.js ward.js
 var pageFiles embed.FS
 
 // pageHandler serves the page. Every instance has it, so that it does not matter which one the balancer asks.

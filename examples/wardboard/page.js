@@ -1,6 +1,6 @@
 // The page of the ward board: nine nurses of ward 4B and three of ward 2A, each with a WebSocket of its own through the
 // balancer. protocol.go describes the messages.
-"use strict";
+import { $, Health, list, Roll } from "./ward.js";
 
 const ward = { name: "4B", nurses: 9 };
 const quiet = { name: "2A", nurses: 3 };
@@ -8,11 +8,15 @@ const alerts = ["Bed 12: cardiac alarm", "Bed 7: drug order changed", "Bed 3: pa
 const flow = 1000; // milliseconds; page.css has the same
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-const $ = id => document.getElementById(id);
 const words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 const word = n => words[n] ?? String(n);
 
+const healthEvery = 2000; // milliseconds
+const thrownOut = 1008; // the WebSocket close code: do not connect again
+
 const nurses = [];
+const roll = new Roll(ward.name);
+const health = new Health();
 const columns = new Map(); // by the instance's name
 let place = null; // the newest welcome
 let raised = 0; // alerts raised by this page
@@ -29,22 +33,34 @@ class Nurse {
     this.element = $("nurse-template").content.firstElementChild.cloneNode(true);
     this.seen = 0;
     this.tries = 0;
+    this.out = false; // thrown out: she does not come back by herself
+    this.again = this.element.querySelector(".again");
+    this.again.addEventListener("click", () => this.connect());
     this.show("waiting", "connecting …");
   }
 
   // connect opens a socket; the promise is fulfilled when the nurse has joined its ward for the first time.
   connect() {
+    this.out = false;
+    this.again.hidden = true;
     return new Promise(joined => {
       const url = new URL("ws", location);
       url.protocol = url.protocol.replace("http", "ws");
       url.searchParams.set("nurse", `Nurse ${this.number}`);
       this.socket = new WebSocket(url);
       this.socket.onmessage = m => this.hear(JSON.parse(m.data), joined);
-      this.socket.onclose = () => {
+      this.socket.onclose = e => {
         this.instance = null;
-        this.show("offline", "connecting again …");
+        this.out = e.code === thrownOut;
+        this.show(this.out ? "out" : "offline", this.out ? `disconnected: ${e.reason}` : "connecting again …");
         enable();
         judge();
+        roll.soon();
+        if (this.out) {
+          this.again.hidden = false;
+          joined(); // the others need not wait for her
+          return;
+        }
         // Connect again, to whatever instance has its turn, and join again: an instance knows only its own connections.
         // Not at once, and not all at the same moment.
         const wait = Math.min(5000, 250 * 2 ** this.tries++) * (0.5 + Math.random());
@@ -68,6 +84,7 @@ class Nurse {
         column(this.instance).add(this);
         this.show("waiting", "no alert yet");
         ready();
+        roll.soon();
         joined();
         break;
       case "alert":
@@ -85,6 +102,10 @@ class Nurse {
       case "status":
         place.state = event.state;
         showBackplane();
+        this.send({ type: "health" });
+        break;
+      case "health":
+        health.show(event);
         break;
       case "error":
         for (const n of nurses) if (n.state === "waiting") n.show("waiting", "no alert");
@@ -205,7 +226,7 @@ function complete(nurse) {
 function judge() {
   if (!round || round.judged || !nurses.every(complete)) return;
   round.judged = true;
-  const members = nurses.filter(n => n.ward === ward);
+  const members = nurses.filter(n => n.ward === ward && !n.out);
   for (const n of members) if (n.instance && !round.copies.has(n)) n.show("lost", "never heard of it");
   for (const n of nurses) if (n.ward === quiet && n.state === "waiting") n.show("waiting", "not disturbed");
   const got = members.filter(n => round.copies.get(n) === 1).length;
@@ -230,7 +251,6 @@ function explain(right, deaf) {
 }
 
 const cap = s => s[0].toUpperCase() + s.slice(1);
-const list = names => names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 
 // ---- what is shown beside the nurses
 
@@ -257,7 +277,7 @@ function dots(members) {
 // ready is called with every nurse that joins.
 function ready() {
   showBackplane();
-  const waiting = nurses.filter(n => !n.instance).length;
+  const waiting = nurses.filter(n => !n.instance && !n.out).length;
   enable();
   if (waiting > 0 || round) return;
   $("count").textContent = `${word(columns.size)} server${columns.size === 1 ? "" : "s"}`;
@@ -274,6 +294,7 @@ function enable() {
 
 function showBackplane() {
   const none = place.backplane === "none";
+  roll.alone = none && columns.size > 1;
   const bar = $("bar");
   bar.classList.toggle("none", none);
   bar.dataset.state = place.state;
@@ -316,9 +337,21 @@ function fly(from, to) {
   }
 }
 
+// Each instance is asked on a nurse's socket how it is, because behind a balancer there is no other way to a certain one.
+function askHealth() {
+  if (document.hidden) return;
+  for (const c of columns.values()) {
+    const nurse = c.socket();
+    if (nurse) nurse.send({ type: "health" });
+    else health.stale(c.name);
+  }
+}
+
 // ---- start
 
 for (let i = 1; i <= ward.nurses + quiet.nurses; i++) nurses.push(new Nurse(i, i <= ward.nurses ? ward : quiet));
 (async () => {
   for (const n of nurses) await n.connect(); // one after the other: the balancer deals them in this order
+  askHealth();
 })();
+setInterval(askHealth, healthEvery);

@@ -23,6 +23,9 @@ import (
 // maxListed is how many nurses of a ward are listed. A page for larger wards turns pages, with hubkit.Page's Next.
 const maxListed = 100
 
+// whoTimeout bounds how long a list takes. An instance that does not answer is given up, and named, after half of it.
+const whoTimeout = 2 * time.Second
+
 // roll says who is in a ward, on all instances.
 type roll struct {
 	Instance string   `json:"instance"` // that answers
@@ -41,7 +44,7 @@ type listed struct {
 }
 
 func (in *instance) serveWho(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), whoTimeout)
 	defer cancel()
 	page, err := in.hub.List(ctx, hubkit.ToGroups(r.FormValue("ward")), hubkit.ListOptions{Limit: maxListed})
 	if err != nil {
