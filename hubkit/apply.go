@@ -43,6 +43,10 @@ func (h *Hub) answer(ctx context.Context, from backplane.NodeID, question []byte
 		answer, err = h.answerForget(rest)
 	case askUser:
 		answer, err = h.answerUser(ctx, rest)
+	case askSession:
+		answer, err = h.answerSession(rest)
+	case askNotices:
+		answer, err = h.answerNotices(rest)
 	default:
 		err = backplane.ErrUnsupported
 	}
@@ -82,7 +86,8 @@ func (h *Hub) apply(ctx context.Context, op *operation, ensure func(context.Cont
 		}
 	}
 	var a applied
-	var after []func() // what may wait, and so must not be done under the order's lock
+	var after []func()    // what may wait, and so must not be done under the order's lock
+	var ended []sessionID // of those that may not come back
 	err := order.apply(op.number, func() {
 		var found []*Connection
 		found, a.absent = h.matching(&op.of)
@@ -91,11 +96,24 @@ func (h *Hub) apply(ctx context.Context, op *operation, ensure func(context.Cont
 			if changed {
 				a.changed++
 			}
+			if changed && c.resume != nil && op.ends() {
+				ended = append(ended, c.resume.session)
+			}
 			after = append(after, then...)
 		}
+		if h.opts.Resume.on() {
+			ended = append(ended, h.sessions.applyToAbsent(op)...)
+		}
 	})
+	var told uint64
+	if len(ended) > 0 {
+		told = h.endSessions(ended...)
+	}
 	for _, then := range after {
 		then()
+	}
+	if len(ended) > 0 {
+		h.awaitEnds(ctx, told)
 	}
 	return a, err
 }

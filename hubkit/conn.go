@@ -25,7 +25,7 @@ type Conn interface {
 	Close(reason Reason) error
 }
 
-// Delivery is one thing to write to a client: a payload, a notice that something before it is missing, or both.
+// Delivery is one thing to write to a client: a payload, a notice that something before it is missing, or both; or a resume token.
 //
 // A server that holds state for its clients usually needs one line: where [Delivery.Lost] is true, tell the client to
 // fetch its state anew. Then write Payload if it is not nil.
@@ -40,6 +40,9 @@ type Delivery struct {
 	// Gap is not nil where the backplane may have missed messages for this connection. Gaps that waited here are one: with
 	// the cause of the first, and without Groups where none of them named all groups hit. It is shared: do not change it.
 	Gap *Gap
+	// Resume is a token for the client to keep in place of the one before, not "" where the delivery is that and nothing else. It
+	// comes soon after the connection is made, after its groups have changed, and in time; see [ResumeOptions].
+	Resume string
 }
 
 // Lost reports whether messages before this one are, or may be, missing: a gap, or a drop that was not superseded by a
@@ -66,6 +69,7 @@ const (
 	ReasonSlow                        // 1013: the outbox was full and its policy is Disconnect; connect again and fetch anew
 	ReasonFailed                      // 1011: a Write failed or missed its deadline
 	ReasonRefused                     // 1008: the application threw the client out; do not connect again
+	ReasonReplaced                    // 1008: a newer connection of the same session is there; do not connect again
 )
 
 // String returns the reason as one or two words.
@@ -81,6 +85,8 @@ func (c ReasonCode) String() string {
 		return "failed"
 	case ReasonRefused:
 		return "refused"
+	case ReasonReplaced:
+		return "replaced"
 	default:
 		return "invalid"
 	}
@@ -98,7 +104,7 @@ func (r Reason) CloseCode() int {
 		return tryLater
 	case ReasonFailed:
 		return internal
-	case ReasonRefused:
+	case ReasonRefused, ReasonReplaced:
 		return policy
 	case ReasonDone:
 		return normal

@@ -18,8 +18,9 @@ type Connection struct {
 	user     string
 	label    string
 	metadata map[string]string
-	since    int64  // Unix time in nanoseconds
-	run      func() // c.write, made once so that starting the writer allocates nothing
+	since    int64        // Unix time in nanoseconds
+	resume   *resumeState // nil without Options.Resume
+	run      func()       // c.write, made once so that starting the writer allocates nothing
 
 	mu       sync.Mutex
 	groups   groupSet    // guarded by mu
@@ -130,10 +131,14 @@ func (c *Connection) enroll(t *topic) (added, open bool) {
 		return false, false
 	}
 	if m := c.groups.get(t.addr.Name()); m != nil {
-		m.granted = false // it stays when the user's membership ends
+		if m.granted {
+			m.granted = false // it stays when the user's membership ends
+			c.hub.handout.change(c)
+		}
 		return false, true
 	}
 	c.groups.add(t.add(c))
+	c.hub.handout.change(c)
 	return true, true
 }
 
@@ -144,6 +149,7 @@ func (c *Connection) withdraw(group string) *membership {
 	m := c.groups.remove(group)
 	if m != nil {
 		m.topic.remove(m)
+		c.hub.handout.change(c)
 	}
 	return m
 }
@@ -157,6 +163,7 @@ func (c *Connection) withdrawAll() groupSet {
 	for m := range groups.all() {
 		m.topic.remove(m)
 	}
+	c.hub.handout.change(c)
 	return groups
 }
 
@@ -200,9 +207,18 @@ func (c *Connection) Send(payload []byte) error {
 // what waited there is discarded. The socket is closed by a goroutine of the hub, see [Connection.Done]. A second call,
 // also after the hub closed the connection by itself, does nothing more: the first reason stays.
 //
-// A server calls it when the client has gone, and to throw a client out.
+// A server calls it when the client has gone, and to throw a client out. With [ReasonRefused] the client's resume tokens are refused
+// from then on, as [Hub.Disconnect] describes, also where it has gone before: at once while this instance can be asked, and elsewhere in a
+// moment. With any other reason the client may come back.
 func (c *Connection) Disconnect(reason Reason) {
-	c.disconnect(reason)
+	first := c.disconnect(reason)
+	if c.resume == nil || !reason.endsSession(false) {
+		return
+	}
+	h := c.hub
+	if first || h.sessions.endOf(c, time.Now().Add(h.opts.Resume.keep())) {
+		h.endSessions(c.resume.session)
+	}
 }
 
 // disconnect is Disconnect, and reports whether this call ended the connection, or its flushing.
@@ -335,6 +351,9 @@ func (c *Connection) detach() {
 	h := c.hub
 	c.mu.Lock()
 	groups, user := c.groups, c.asUser
+	if c.resume != nil && !c.detached {
+		h.sessions.park(c, groups.own())
+	}
 	c.groups, c.asUser, c.detached = groupSet{}, nil, true
 	for m := range groups.all() {
 		m.topic.remove(m)

@@ -26,10 +26,30 @@ var (
 	ErrLocalOnly = errors.New("delivered on this instance only")
 )
 
+// The errors of a resume token that Connect does not accept, see [ResumeOptions]. Each matches ErrResume, which tells a server
+// to have the client connect without it. A token of a version that is not known is ErrResume and backplane.ErrUnsupported.
+var (
+	ErrResume = errors.New("the resume token is not accepted")
+
+	ErrResumeTooLong   = fmt.Errorf("%w: it is longer than MaxToken", ErrResume)
+	ErrResumeMalformed = fmt.Errorf("%w: it is malformed", ErrResume)
+	ErrResumeForged    = fmt.Errorf("%w: no key of this ring has signed it", ErrResume)
+	ErrResumeForeign   = fmt.Errorf("%w: it is of another namespace or hub", ErrResume)
+	ErrResumeExpired   = fmt.Errorf("%w: it has expired", ErrResume)
+	// ErrResumeUser: the token is another user's than [ConnectOptions.User], or somebody's who has logged in since.
+	ErrResumeUser = fmt.Errorf("%w: it is of another user", ErrResume)
+	// ErrResumeEnded: the server ended the session, see [Hub.Disconnect].
+	ErrResumeEnded = fmt.Errorf("%w: the server ended its session", ErrResume)
+	// ErrResumeReplaced: the token was presented again meanwhile, and that newer connection won.
+	ErrResumeReplaced = fmt.Errorf("%w: a newer connection of its session is there", ErrResume)
+	// ErrResumeDeclined: [ResumeOptions.Restore] returned an error, which it wraps.
+	ErrResumeDeclined = fmt.Errorf("%w: it was declined", ErrResume)
+)
+
 // Error is the type of every error that this package's functions return. It never holds a payload.
 type Error struct {
 	// Op is "new", "connect", "join", "leave", "leave all", "disconnect", "join user", "leave user", "user groups", "count",
-	// "exists", "list", "invoke", "reply", "send", "drain" or "close".
+	// "exists", "list", "invoke", "reply", "resume token", "send", "drain" or "close".
 	Op  string
 	Hub string // the hub's name
 	Err error  // the cause; errors.Is and errors.As look through it

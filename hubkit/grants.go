@@ -215,6 +215,9 @@ func (c *Connection) withdrawGranted(group string, all bool) *membership {
 	}
 	c.groups.remove(group)
 	m.topic.remove(m)
+	if !m.granted {
+		c.hub.handout.change(c)
+	}
 	return m
 }
 
@@ -258,6 +261,9 @@ func (h *Hub) answerUser(ctx context.Context, b []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: this hub was made without UserGroups", backplane.ErrUnsupported)
 	}
 	var a applied
+	if !change.join {
+		defer h.sessions.leaveUser(change.user, change.group) // who is here has left before, and is not missed
+	}
 	g := h.grants.pinned(change.user)
 	if g == nil { // a connect that begins now reads the record as it is now
 		return a.encode(), nil
@@ -282,20 +288,20 @@ func (h *Hub) answerUser(ctx context.Context, b []byte) ([]byte, error) {
 	return a.encode(), nil
 }
 
-// registerUser registers a connection whose user's groups were read, and puts it into them before it hears anything.
-func (h *Hub) registerUser(c *Connection, user *topic, g *grants) error {
+// registerGranted registers a connection whose user's groups were read, and puts it into them before it hears anything.
+func (h *Hub) registerGranted(c *Connection, user *topic, g *grants, b *comeback) (older *Connection, err error) {
 	if g == nil {
-		return h.register(c, user)
+		return h.register(c, user, b)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := h.register(c, user); err != nil {
-		return err
+	if older, err = h.register(c, user, b); err != nil {
+		return nil, err
 	}
 	for _, one := range g.groups {
 		g.enroll(c, one)
 	}
-	return nil
+	return older, nil
 }
 
 // watch sees to it that memberships end when their time is over.

@@ -85,3 +85,15 @@ func (s *groupSet) names() []string {
 	slices.Sort(names)
 	return names
 }
+
+// own returns the groups that the connection is in by itself, and not only as its user, sorted.
+func (s *groupSet) own() []string {
+	var names []string
+	for m := range s.all() {
+		if !m.granted {
+			names = append(names, m.topic.addr.Name())
+		}
+	}
+	slices.Sort(names)
+	return names
+}

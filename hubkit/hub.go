@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -20,7 +21,8 @@ import (
 //
 // Its goroutines: a writer for each connection to which something is being written, one for each connection that is
 // being closed, one each that gathers gaps, spreads their telling and calls the hook while there are any, one for an invocation whose asker
-// gave up, for as long as its home is told, and one for Close. All are counted in running. Questions of other instances run on
+// gave up, for as long as its home is told, and one for Close. With Options.Resume there is one that hands out tokens, and one that
+// announces sessions while there are any to announce. All are counted in running. Questions of other instances run on
 // goroutines of the node; Close waits for them in calls.
 type Hub struct {
 	// Immutable.
@@ -31,8 +33,11 @@ type Hub struct {
 	batcher batchPublisher    // nil if bp cannot
 	cluster backplane.Cluster // nil if bp has none
 	store   backplane.Store   // nil without Options.UserGroups
-	home    backplane.NodeID
-	origin  origin
+	// Where ended sessions are recorded; nil without Options.Resume, and where there is none.
+	resumeStore backplane.Store
+	scope       scope // of the resume tokens
+	home        backplane.NodeID
+	origin      origin
 
 	// What is sent to all, and to connections that have their home here. Subscribed from the first connection on.
 	all, inbox *topic
@@ -50,6 +55,11 @@ type Hub struct {
 	deadlines  deadlines
 	stats      counters
 	drain      drainState
+
+	// Without Options.Resume these are idle.
+	sessions  sessionTable
+	announcer announcer
+	handout   handout
 
 	// What is asked of other instances, and by them.
 	issued      issued // operations of this hub
@@ -105,6 +115,10 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	h.deadlines.timeout, h.deadlines.parent = checked.WriteTimeout, h.ctx
 	h.gaps.hub, h.hook.hub, h.teller.hub = h, h, h
 	h.grants.init(h)
+	h.sessions.init(h)
+	h.announcer.init(h)
+	h.scope = scopeOf(bp, h.name)
+	h.handout.hub, h.handout.wake = h, make(chan struct{}, 1)
 	if err := h.useStore(); err != nil {
 		h.close()
 		h.stop()
@@ -114,6 +128,9 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 		h.stopState = health.OnHealth(onChange(checked.OnState))
 	}
 	h.stopAnswers = h.serveQuestions()
+	if checked.Resume.on() {
+		h.spawn(h.handout.run)
+	}
 	return h, nil
 }
 
@@ -138,6 +155,12 @@ func (h *Hub) Name() string { return h.name }
 // error nothing is left behind, and neither Write nor Close of conn has been or will be called; closing it is the caller's.
 // The causes are ErrInvalidOption, ErrInvalidAddress for the user, ErrClosed, [ErrDraining], and those of [backplane.Backplane.Subscribe].
 //
+// With a token ([ConnectOptions.Resume]) the client comes back: the groups that [ResumeOptions.Restore] returns are restored
+// before the connection hears anything, its first delivery is a gap, and the client's old connection is closed with
+// [ReasonReplaced]; when it returns, that has happened on every instance that answered within a second. One that did not is told as
+// soon as it is heard again. While this node's own link to the broker is down, it waits as ever; while the node is settling, it does not.
+// A token that is not accepted is [ErrResume], and ErrUnsupported without [Options.Resume].
+//
 // The server calls [Connection.Disconnect] when the client has gone.
 func (h *Hub) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connection, error) {
 	if conn == nil {
@@ -145,6 +168,9 @@ func (h *Hub) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 	}
 	c, err := h.connect(ctx, conn, o)
 	if err != nil {
+		if errors.Is(err, ErrResume) {
+			h.stats.resumesRefused.Add(1)
+		}
 		return nil, h.fail("connect", err)
 	}
 	return c, nil
@@ -160,6 +186,10 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 			return nil, err
 		}
 	}
+	token, err := h.openToken(&o)
+	if err != nil {
+		return nil, err
+	}
 	if err = h.enter(); err != nil {
 		return nil, err
 	}
@@ -172,19 +202,30 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 			return nil, err
 		}
 	}
+	var b *comeback
+	if token != nil {
+		if b, err = h.comeBack(ctx, token, &o); err != nil {
+			return nil, err
+		}
+	}
 	var user *topic
 	var granted *grants
 	if o.User != "" {
 		if user, granted, err = h.enterUser(ctx, o.User); err != nil {
+			b.release(h)
 			return nil, err
 		}
 	}
-	c := &Connection{
-		hub: h, conn: conn, id: newID(h.home), user: o.User, label: o.Label, metadata: maps.Clone(o.Metadata),
-		since: time.Now().UnixNano(), out: outbox{limits: limits},
+	c := h.newConnection(conn, limits, &o)
+	c.begin(b)
+	if b != nil {
+		err = h.takeOver(ctx, c, b)
 	}
-	c.run = c.write
-	if err = h.registerUser(c, user, granted); err != nil {
+	if err == nil {
+		err = h.registerUser(c, user, granted, b)
+	}
+	if err != nil {
+		b.release(h)
 		if user != nil {
 			h.leaveUser(user, granted)
 		}
@@ -193,25 +234,41 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 	return c, nil
 }
 
-// register makes a connection one of the hub's, unless the hub closes or drains.
-func (h *Hub) register(c *Connection, user *topic) error {
+func (h *Hub) newConnection(conn Conn, limits *OutboxOptions, o *ConnectOptions) *Connection {
+	c := &Connection{
+		hub: h, conn: conn, id: newID(h.home), user: o.User, label: o.Label, metadata: maps.Clone(o.Metadata),
+		since: time.Now().UnixNano(), out: outbox{limits: limits},
+	}
+	c.run = c.write
+	return c
+}
+
+// register makes a connection one of the hub's, unless the hub closes or drains, or its session does not let it. It
+// returns an older connection of the session, which the caller closes.
+func (h *Hub) register(c *Connection, user *topic, b *comeback) (older *Connection, err error) {
 	h.gate.RLock()
 	defer h.gate.RUnlock()
 	switch {
 	case h.closing.Err() != nil:
-		return backplane.ErrClosed
+		return nil, backplane.ErrClosed
 	case h.drain.begun:
-		return ErrDraining
+		return nil, ErrDraining
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.resume != nil {
+		if older, err = h.sessions.enlist(c); err != nil {
+			return nil, err
+		}
 	}
 	h.running.Add(1)
 	h.stats.connections.Add(1)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	b.restore(c)
 	h.connections.add(c)
 	if user != nil {
 		c.asUser = user.add(c)
 	}
-	return nil
+	return older, nil
 }
 
 // Connection returns the open connection of this instance with an id.

@@ -40,6 +40,8 @@ type Options struct {
 	// UserGroups keeps memberships of users in the backplane's store, for [Hub.JoinUser]: every Connect of a user then reads
 	// them. Set it on all instances; New fails with ErrUnsupported where the backplane has no store. Default no.
 	UserGroups bool
+	// Resume lets clients come back with their groups, on any instance. Default off.
+	Resume ResumeOptions
 	// LocalWhenDown lets sends to all, to groups and to users reach the connections of this instance while the backplane
 	// is down; such a send returns an error that wraps [ErrLocalOnly], or holds it for those of its targets that somebody
 	// here got. It concerns only messages that the broker surely has not taken (ErrUnavailable): one whose fate is not known
@@ -110,6 +112,9 @@ type ConnectOptions struct {
 	Metadata map[string]string
 	// Outbox overrules the hub's, field by field.
 	Outbox OutboxOptions
+	// Resume is the token with which the client comes back, see [ResumeOptions]; "" for a new client. The User is the token's then:
+	// where the server has found out who the client is, and sets User too, the two must be equal.
+	Resume string
 }
 
 // The limits of ConnectOptions and Target.
@@ -151,6 +156,9 @@ func (o Options) checked() (Options, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	var err error
+	if o.Resume, err = o.Resume.checked(); err != nil {
+		return o, err
+	}
 	o.Outbox, err = o.Outbox.over(OutboxOptions{
 		Messages: defaultOutboxMessages, Bytes: defaultOutboxBytes, Policy: Disconnect,
 	})

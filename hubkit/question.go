@@ -12,7 +12,7 @@ import (
 //
 //	version  1 byte   questionVersion
 //	kind     1 byte   what is asked
-//	rest              by kind; see operation, query, invocation and userChange
+//	rest              by kind; see operation, query, invocation, userChange, sessionQuestion and notice
 //
 // and their answers are
 //
@@ -34,6 +34,8 @@ const (
 	askInvoke     = 7
 	askForget     = 8
 	askUser       = 9
+	askSession    = 10
+	askNotices    = 11
 )
 
 // service is the name under which hubs of one name answer one another.

@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"hash/maphash"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -58,6 +60,14 @@ func (r *registry) each(f func(*Connection)) {
 		}
 		s.mu.RUnlock()
 	}
+}
+
+// shard returns the connections of one shard.
+func (r *registry) shard(i int) []*Connection {
+	s := &r.shards[i]
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.m))
 }
 
 func (r *registry) len() (n int) {

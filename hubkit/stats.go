@@ -19,6 +19,11 @@ type Stats struct {
 	Gaps             uint64 // causes of gaps told
 	ConnectionsTotal uint64 // connections ever made
 	Invocations      uint64 // questions to clients of this instance, see Hub.Invoke
+	Resumed          uint64 // connections made of a resume token
+	ResumesRefused   uint64 // resume tokens that were not accepted, see ErrResume
+	ResumeTokens     uint64 // resume tokens made
+	ResumeTrimmed    uint64 // those of them that not all groups fitted into
+	SessionsEnded    uint64 // sessions that this instance was asked to end, see Hub.Disconnect
 	Questions        uint64 // what hubs of other instances, and this one where it asks all, asked this one to do or to tell
 
 	// Gauges.
@@ -27,6 +32,8 @@ type Stats struct {
 	Groups        int // groups with a member here, or with a join under way
 	Users         int // users connected here, or with a connect under way
 	Subscriptions int // subscriptions held on the backplane
+	// Sessions of clients that are not here any more, and ended ones, that are remembered; at most 65,536 of each.
+	SessionsAway, SessionsOver int
 }
 
 // counters are the hub's side of Stats.
@@ -35,6 +42,8 @@ type counters struct {
 	delivered, repeats, dropped, slow           atomic.Uint64
 	failedWrites, unreadable, gaps, connections atomic.Uint64
 	questions, invocations                      atomic.Uint64
+	resumed, resumesRefused, sessionsEnded      atomic.Uint64
+	resumeTokens, resumeTrimmed                 atomic.Uint64
 	subscriptions, waitingJoins                 atomic.Int64
 }
 
@@ -53,6 +62,7 @@ func (h *Hub) count(t *tally) {
 // Stats returns counters and gauges.
 func (h *Hub) Stats() Stats {
 	s := &h.stats
+	away, over := h.sessions.counts()
 	return Stats{
 		Sends:            s.sends.Load(),
 		SendsFailed:      s.sendsFailed.Load(),
@@ -67,10 +77,17 @@ func (h *Hub) Stats() Stats {
 		Gaps:             s.gaps.Load(),
 		ConnectionsTotal: s.connections.Load(),
 		Invocations:      s.invocations.Load(),
+		Resumed:          s.resumed.Load(),
+		ResumesRefused:   s.resumesRefused.Load(),
+		ResumeTokens:     s.resumeTokens.Load(),
+		ResumeTrimmed:    s.resumeTrimmed.Load(),
+		SessionsEnded:    s.sessionsEnded.Load(),
 		Questions:        s.questions.Load(),
 		Connections:      h.connections.len(),
 		Groups:           h.groups.len(),
 		Users:            h.users.len(),
 		Subscriptions:    int(s.subscriptions.Load()),
+		SessionsAway:     away,
+		SessionsOver:     over,
 	}
 }

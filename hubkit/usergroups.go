@@ -37,16 +37,23 @@ type storer interface {
 	Store() (backplane.Store, bool)
 }
 
-// useStore finds the store where Options.UserGroups asks for it.
+// useStore finds the store where options ask for it.
 func (h *Hub) useStore() error {
-	if !h.opts.UserGroups {
-		return nil
-	}
+	var store backplane.Store
 	if bp, ok := h.bp.(storer); ok && h.cluster != nil {
 		if s, ok := bp.Store(); ok {
-			h.store = s
-			return nil
+			store = s
 		}
+	}
+	if r := &h.opts.Resume; r.on() && !r.NoStore {
+		h.resumeStore = store
+	}
+	switch {
+	case !h.opts.UserGroups:
+		return nil
+	case store != nil:
+		h.store = store
+		return nil
 	}
 	return fmt.Errorf("%w: UserGroups needs a backplane with a store", backplane.ErrUnsupported)
 }

@@ -81,7 +81,7 @@ func (c *Connection) tell(g *Gap) {
 
 // wakeLocked reports whether the caller has to start the writer. Called with out.mu held.
 func (c *Connection) wakeLocked() (start bool) {
-	if c.writing || c.closed != nil || !c.out.waits() {
+	if c.writing || c.closed != nil || !c.out.waits() && (c.resume == nil || !c.resume.due) {
 		return false
 	}
 	c.writing = true
@@ -93,6 +93,11 @@ func (c *Connection) write() {
 	for {
 		c.out.mu.Lock()
 		c.out.inFlight = remains{}
+		if c.tokenDueLocked() {
+			c.out.mu.Unlock()
+			c.handOut()
+			continue
+		}
 		if c.closed != nil && !c.flushing || !c.out.waits() {
 			c.writing = false
 			c.out.rest()

@@ -173,6 +173,18 @@ func (c *Conn) Payloads() []string {
 	return payloads
 }
 
+// ResumeToken returns the newest resume token that was written, "" for none.
+func (c *Conn) ResumeToken() (token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.written {
+		if d.Resume != "" {
+			token = d.Resume
+		}
+	}
+	return token
+}
+
 // Writes returns how many calls of Write were let through.
 func (c *Conn) Writes() int {
 	c.mu.Lock()

@@ -1,0 +1,281 @@
+package hubkit
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane"
+)
+
+const (
+	// resumePatience bounds how long a resume, or an end of a session, waits for an instance that does not answer.
+	resumePatience = time.Second
+	// announceEvery is how long an instance that did not answer, or that was not known, waits at most to be told.
+	announceEvery = time.Second
+	// maxAnnounced bounds the notices that wait for such instances.
+	maxAnnounced = 65536
+)
+
+// announcer tells the other instances which sessions were ended here and which came back here: all of them now, and those
+// that did not answer, or come later, when they are there. So a ghost on an instance that cannot be reached is closed as
+// soon as it can. What all have been told is kept until it is old, for whoever comes.
+type announcer struct {
+	hub  *Hub
+	wake chan struct{} // holds a token where there is something new
+
+	mu      sync.Mutex
+	log     []notice      // guarded by mu, as all that follows
+	first   uint64        // the number of log[0]
+	told    uint64        // notices below this number were told to whoever could be reached, and stored
+	changed chan struct{} // closed, and made anew, when told grows
+	store   []notice      // ended sessions that the store does not have yet
+	running bool          // the goroutine that tells runs
+}
+
+func (a *announcer) init(h *Hub) {
+	a.hub, a.wake, a.changed = h, make(chan struct{}, 1), make(chan struct{})
+}
+
+// add has notices told. It returns a number for wait. It does not block.
+func (a *announcer) add(list ...notice) (number uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.log = append(a.log, list...)
+	if extra := len(a.log) - maxAnnounced; extra > 0 {
+		a.log = append([]notice(nil), a.log[extra:]...)
+		a.first += uint64(extra)
+	}
+	if a.hub.resumeStore != nil {
+		for _, n := range list {
+			if n.ended && len(a.store) < maxAnnounced {
+				a.store = append(a.store, n)
+			}
+		}
+	}
+	if !a.running {
+		a.running = a.hub.spawn(a.run)
+	}
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+	return a.first + uint64(len(a.log))
+}
+
+// wait waits until the notices below a number were told to whoever can be reached, and stored.
+func (a *announcer) wait(ctx context.Context, number uint64) {
+	for {
+		a.mu.Lock()
+		told, changed := a.told, a.changed
+		a.mu.Unlock()
+		if told >= number {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		case <-a.hub.closing.Done():
+			return
+		}
+	}
+}
+
+// run tells until there is nothing to tell to anybody.
+func (a *announcer) run() {
+	next := make(map[backplane.NodeID]uint64) // the number of the first notice that a member has not been told
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		last := false
+		select {
+		case <-a.wake:
+		case <-timer.C:
+		case <-a.hub.closing.Done():
+			last = true // what was said just before is still told once
+		}
+		more := true
+		for again := true; again; {
+			again, more = a.round(next)
+		}
+		if last || !more {
+			return
+		}
+		timer.Reset(announceEvery)
+	}
+}
+
+// round tells what there is to tell, at most maxNotices to each member. again says that more can be told at once; more, that the
+// goroutine has to go on.
+func (a *announcer) round(next map[backplane.NodeID]uint64) (again, more bool) {
+	now := time.Now()
+	a.mu.Lock()
+	for len(a.log) > 0 && !now.Before(a.log[0].until) {
+		a.log = a.log[1:]
+		a.first++
+	}
+	log, first := a.log, a.first
+	unstored := a.store[:min(len(a.store), maxNotices)]
+	a.store = a.store[len(unstored):]
+	if len(log) == 0 && len(unstored) == 0 {
+		a.log, a.running = nil, false
+		a.mu.Unlock()
+		return false, false
+	}
+	a.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(a.hub.ctx, resumePatience)
+	defer cancel()
+	var storing sync.WaitGroup
+	storing.Go(func() { a.storeEnded(ctx, unstored) })
+	told, again := a.tell(ctx, log, first, next)
+	storing.Wait()
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if told > a.told {
+		a.told = told
+		close(a.changed)
+		a.changed = make(chan struct{})
+	}
+	return again, true
+}
+
+// tell tells every member what comes next for it. It returns the number that whoever can be reached has been told up to, and whether
+// there is more that could be told now.
+func (a *announcer) tell(ctx context.Context, log []notice, first uint64, next map[backplane.NodeID]uint64) (told uint64, again bool) {
+	h := a.hub
+	head := first + uint64(len(log))
+	if h.cluster == nil {
+		return head, false
+	}
+	behind := a.members(first, head, next)
+	if len(behind) == 0 {
+		return head, false
+	}
+	question := func(from uint64) []byte {
+		return appendNotices([]byte{questionVersion, askNotices}, log[from-first:min(from-first+maxNotices, head-first)], time.Now())
+	}
+	// Usually all wait for the same, and are asked at once.
+	front := next[behind[0]]
+	at := slices.IndexFunc(behind, func(node backplane.NodeID) bool { return next[node] != front })
+	if at < 0 {
+		at = len(behind)
+	}
+	var asking sync.WaitGroup
+	var all []said
+	if at > 1 && 2*at >= len(next) {
+		asking.Go(func() { all = h.askAllOf(ctx, question(front)) })
+		behind = behind[at:]
+	}
+	alone := inParallel(behind, func(node backplane.NodeID) said { return h.askNode(ctx, node, question(next[node])) })
+	asking.Wait()
+	advance := func(s said) {
+		if a.heard(s) {
+			next[s.node] = min(next[s.node]+maxNotices, head)
+			again = again || next[s.node] < head
+		}
+	}
+	for _, s := range alone {
+		advance(s)
+	}
+	for _, s := range all {
+		if from, is := next[s.node]; is && from == front && !slices.Contains(behind, s.node) {
+			advance(s)
+		}
+	}
+	return min(front+maxNotices, head), again
+}
+
+// members brings the members' places up to date, and returns those that are behind, the ones that are least behind first.
+func (a *announcer) members(first, head uint64, next map[backplane.NodeID]uint64) (behind []backplane.NodeID) {
+	is := make(map[backplane.NodeID]struct{})
+	for _, m := range a.hub.cluster.Members() {
+		if m.Self {
+			continue
+		}
+		is[m.ID] = struct{}{}
+		if next[m.ID] = max(next[m.ID], first); next[m.ID] < head {
+			behind = append(behind, m.ID)
+		}
+	}
+	for node := range next {
+		if _, member := is[node]; !member {
+			delete(next, node) // if it comes back it is told everything
+		}
+	}
+	slices.SortFunc(behind, func(a, b backplane.NodeID) int { return cmp.Compare(next[b], next[a]) })
+	return behind
+}
+
+// heard reports whether an instance has been told, and takes in what it knows better. One that has no such hub, or an older one,
+// need not be told.
+func (a *announcer) heard(s said) bool {
+	switch {
+	case s.nobody, errors.Is(s.err, backplane.ErrUnsupported):
+		return true
+	case s.err != nil:
+		return false
+	}
+	better, err := decodeNotices(s.answer, time.Now())
+	if err != nil {
+		return true // a newer version: to tell it again would not help
+	}
+	a.hub.takeNotices(better)
+	return true
+}
+
+// askAllOf asks all instances and returns what each said, or why it did not.
+func (h *Hub) askAllOf(ctx context.Context, question []byte) []said {
+	all, err := h.cluster.AskAll(ctx, service(h.name), question)
+	if err != nil {
+		return nil
+	}
+	answers := make([]said, len(all))
+	for i, one := range all {
+		answers[i] = hears(one.Node, one.Payload, one.Err)
+	}
+	return answers
+}
+
+// storeEnded records ended sessions in the store. What fails is tried again.
+func (a *announcer) storeEnded(ctx context.Context, list []notice) {
+	h := a.hub
+	errs := inParallel(list, func(n notice) error {
+		keep := time.Until(n.until)
+		if keep < time.Millisecond {
+			return nil
+		}
+		_, err := h.resumeStore.Create(ctx, h.sessionKey(n.session), []byte{sessionRecordVersion}, keep)
+		if errors.Is(err, backplane.ErrConflict) {
+			return nil // it is there
+		}
+		return err
+	})
+	var failed []notice
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, list[i])
+		}
+	}
+	if len(failed) == 0 {
+		return
+	}
+	h.log.Warn("ended sessions could not be recorded in the store; they are tried again", "sessions", len(failed), "err", cmp.Or(errs...))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.store = append(failed, a.store...)
+}
+
+// sessionRecordVersion is all that a record of an ended session holds.
+const sessionRecordVersion = 1
+
+// sessionKey is where the store has that a session was ended.
+func (h *Hub) sessionKey(id sessionID) string {
+	return "sessions/" + h.name + "/" + hex.EncodeToString(id[:])
+}

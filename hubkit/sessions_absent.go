@@ -1,0 +1,94 @@
+package hubkit
+
+import "slices"
+
+// What is done to a connection that has gone, and whose client may come back, is done to what this instance remembers of it:
+// a leave takes the group out of what would be restored, and a disconnect ends the session. It counts nowhere: there is no such
+// connection. Where the instance that remembers is gone, only ResumeOptions.Restore can know.
+
+// ends reports whether the operation ends sessions.
+func (o *operation) ends() bool { return o.kind == askDisconnect && o.reason.endsSession(true) }
+
+// applyToAbsent does an operation to the sessions of connections that left this instance. It returns those that are to be ended.
+func (t *sessionTable) applyToAbsent(op *operation) (ending []sessionID) {
+	if op.kind == askJoin || op.kind == askDisconnect && !op.ends() {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.matching(&op.of) {
+		switch {
+		case op.kind == askLeave:
+			s.drop(op.group)
+		case op.kind == askLeaveAll:
+			s.groups = nil
+		case s.had == s.rank.generation: // nobody has come back with it
+			ending = append(ending, s.id)
+		}
+	}
+	return ending
+}
+
+// leaveUser takes a group from what would be restored for a user.
+func (t *sessionTable) leaveUser(user, group string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for s := range t.users[user] {
+		s.drop(group)
+	}
+}
+
+// drop takes a group out. Who looked before goes on with the old list.
+func (s *session) drop(group string) {
+	if slices.Contains(s.groups, group) {
+		s.groups = slices.DeleteFunc(slices.Clone(s.groups), func(g string) bool { return g == group })
+	}
+}
+
+// matching returns the sessions of connections that left, and that a selection would have meant. mu is held.
+func (t *sessionTable) matching(of *selection) (found []*session) {
+	except := make(map[string]struct{})
+	for id := range of.except.all() {
+		except[string(id)] = struct{}{}
+	}
+	add := func(s *session) {
+		if _, left := except[s.left]; !left && !slices.Contains(found, s) {
+			found = append(found, s)
+		}
+	}
+	for id := range of.connections.all() {
+		if s := t.ids[string(id)]; s != nil {
+			add(s)
+		}
+	}
+	for user := range of.users.all() {
+		for s := range t.users[string(user)] {
+			add(s)
+		}
+	}
+	if !of.all && len(of.groups) == 0 {
+		return found
+	}
+	seen := make(map[*session]struct{}, len(found))
+	for _, s := range found {
+		seen[s] = struct{}{}
+	}
+	for _, s := range t.ids {
+		if _, again := seen[s]; again || !of.all && !s.inAny(of.groups) {
+			continue
+		}
+		if _, left := except[s.left]; !left {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+func (s *session) inAny(groups idList) bool {
+	for g := range groups.all() {
+		if slices.Contains(s.groups, string(g)) {
+			return true
+		}
+	}
+	return false
+}
