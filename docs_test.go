@@ -12,6 +12,7 @@ import (
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/conformance"
+	"github.com/gobackplane/backplane/hubkit"
 )
 
 // The README's program is run as a reader would run it, and is the one that the documentation shows as the example.
@@ -154,7 +155,10 @@ func namesProperties(t *testing.T, document, text string, least int) {
 func TestOperatingNamesEverything(t *testing.T) {
 	document := read(t, "docs/operating.md")
 	var names []string
-	for _, of := range []reflect.Type{reflect.TypeFor[backplane.Options](), reflect.TypeFor[backplane.Stats]()} {
+	for _, of := range []reflect.Type{
+		reflect.TypeFor[backplane.Options](), reflect.TypeFor[backplane.Stats](),
+		reflect.TypeFor[hubkit.Options](), reflect.TypeFor[hubkit.Stats](),
+	} {
 		for field := range of.Fields() {
 			names = append(names, field.Name)
 		}

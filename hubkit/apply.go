@@ -91,6 +91,9 @@ func (h *Hub) apply(ctx context.Context, op *operation, ensure func(context.Cont
 	err := order.apply(op.number, func() {
 		var found []*Connection
 		found, a.absent = h.matching(&op.of)
+		if op.kind == askDisconnect {
+			found, a.absent = h.addFlushing(&op.of, found, a.absent)
+		}
 		for _, c := range found {
 			changed, then := h.applyTo(c, op, group)
 			if changed {
@@ -150,6 +153,38 @@ func (h *Hub) applyTo(c *Connection, op *operation, group *topic) (changed bool,
 		}
 	}
 	return changed, then
+}
+
+// addFlushing adds the connections of a selection that are only written out any more, whose writing a disconnect ends. They
+// are in no group, and found by their id, their user, or all.
+func (h *Hub) addFlushing(s *selection, found []*Connection, absent idList) ([]*Connection, idList) {
+	if h.flushing.len() == 0 {
+		return found, absent
+	}
+	except := make(map[string]bool)
+	for id := range s.except.all() {
+		except[string(id)] = true
+	}
+	users := make(map[string]bool)
+	for user := range s.users.all() {
+		users[string(user)] = true
+	}
+	named := make(map[string]bool)
+	for id := range s.connections.all() {
+		named[string(id)] = true
+	}
+	h.flushing.each(func(c *Connection) {
+		if !except[c.id] && (s.all || named[c.id] || c.user != "" && users[c.user]) {
+			found = append(found, c)
+		}
+	})
+	var still idList
+	for id := range absent.all() {
+		if h.flushing.get(id) == nil {
+			still = appendID(still, id)
+		}
+	}
+	return found, still
 }
 
 // ensureForOthers is topic.ensure for another instance: it does not wait where too many others do.

@@ -241,6 +241,9 @@ func (c *Connection) retire(reason Reason) {
 		c.closed = &reason
 		c.flushing = c.writing
 		idle = !c.writing // then nothing waits
+		if c.flushing {
+			c.hub.flushing.add(c)
+		}
 	}
 	c.out.mu.Unlock()
 	c.detach()
@@ -302,6 +305,7 @@ func (c *Connection) closeLocked(reason Reason) (first bool) {
 // finish is the one goroutine that closes the socket. The hub waits for it by the count that Connect took.
 func (c *Connection) finish() {
 	c.detach()
+	c.hub.flushing.remove(c)
 	c.endInvocations()
 	reason, _ := c.Reason()
 	if err := c.conn.Close(reason); err != nil {

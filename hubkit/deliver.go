@@ -30,6 +30,9 @@ func (t *topic) hear(_ context.Context, e backplane.Event) {
 		t.deliver(&p)
 	case *backplane.Gap:
 		h.gaps.report(t, Gap{Cause: e.Cause, Since: e.Since, Missed: e.Missed, Err: e.Err})
+		if t.everyone() && loses(e.Cause) {
+			h.grants.missed()
+		}
 	}
 }
 

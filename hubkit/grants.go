@@ -18,6 +18,10 @@ type grantTable struct {
 	users   map[string]*grants // guarded by mu
 	running bool               // guarded by mu: the goroutine that ends memberships runs
 	wake    chan struct{}      // holds a token where an end may have come nearer
+
+	behind   map[*grants]struct{} // guarded by mu: those of users that are to be read again, see catchup.go
+	catching bool                 // guarded by mu: the goroutine that does it runs
+	retry    chan struct{}        // holds a token where what made it fail may be over
 }
 
 // grants are the memberships of one user as this instance has read them last. Every connection made of the user is put
@@ -39,7 +43,8 @@ type grant struct {
 }
 
 func (t *grantTable) init(h *Hub) {
-	t.hub, t.users, t.wake = h, make(map[string]*grants), make(chan struct{}, 1)
+	t.hub, t.users = h, make(map[string]*grants)
+	t.wake, t.retry = make(chan struct{}, 1), make(chan struct{}, 1)
 }
 
 // pin returns the grants of a user, and keeps them until unpin.
@@ -75,6 +80,7 @@ func (t *grantTable) unpin(user string) {
 	last := g.pins == 0
 	if last {
 		delete(t.users, user)
+		delete(t.behind, g)
 	}
 	t.mu.Unlock()
 	if !last {
@@ -270,6 +276,7 @@ func (h *Hub) answerUser(ctx context.Context, b []byte) ([]byte, error) {
 	}
 	defer h.grants.unpin(change.user)
 	if a.changed, err = g.refresh(ctx, h.ensureForOthers, change.group); err != nil {
+		h.grants.missedOf(g)
 		return nil, err
 	}
 	g.mu.Lock()

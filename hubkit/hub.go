@@ -20,7 +20,8 @@ import (
 // concurrently.
 //
 // Its goroutines: a writer for each connection to which something is being written, one for each connection that is
-// being closed, one each that gathers gaps, spreads their telling and calls the hook while there are any, one for an invocation whose asker
+// being closed, one each that gathers gaps, spreads their telling and calls the hook while there are any, one each that ends
+// memberships of users and reads them again while there is something to do, one for an invocation whose asker
 // gave up, for as long as its home is told, and one for Close. With Options.Resume there is one that hands out tokens, and one that
 // announces sessions while there are any to announce. All are counted in running. Questions of other instances run on
 // goroutines of the node; Close waits for them in calls.
@@ -44,6 +45,7 @@ type Hub struct {
 
 	groups, users topics
 	connections   registry
+	flushing      registry // those that have left everything and are only written out, see retire
 
 	once       onceTable
 	sendNumber atomic.Uint64
@@ -105,7 +107,7 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 		h.home = backplane.NodeID(hex.EncodeToString(h.origin[:]))
 	}
 	seed := maphash.MakeSeed()
-	h.connections.seed = seed
+	h.connections.seed, h.flushing.seed = seed, seed
 	h.groups.hub, h.groups.seed = h, seed
 	h.groups.address = func(name string) backplane.Address { return backplane.Group(name).In(h.name) }
 	h.users.hub, h.users.seed = h, seed
@@ -124,8 +126,8 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 		h.stop()
 		return nil, h.fail("new", err)
 	}
-	if health, ok := bp.(backplane.HealthReporter); ok && checked.OnState != nil {
-		h.stopState = health.OnHealth(onChange(checked.OnState))
+	if health, ok := bp.(backplane.HealthReporter); ok && (checked.OnState != nil || h.store != nil) {
+		h.stopState = health.OnHealth(onChange(h.onState()))
 	}
 	h.stopAnswers = h.serveQuestions()
 	if checked.Resume.on() {
@@ -141,6 +143,20 @@ func onChange(f func(backplane.Health)) func(backplane.Health) {
 		if health.State != last {
 			last = health.State
 			f(health)
+		}
+	}
+}
+
+// onState returns what acts on the backplane's state, at first and when it changes.
+func (h *Hub) onState() func(backplane.Health) {
+	first := true
+	return func(health backplane.Health) {
+		if !first && health.State == backplane.Up {
+			h.grants.missed() // the link that carries questions may be another one than those whose gaps the hub hears
+		}
+		first = false
+		if h.opts.OnState != nil {
+			h.opts.OnState(health)
 		}
 	}
 }

@@ -46,15 +46,18 @@ func (h *Hub) Leave(ctx context.Context, of Target, group string) (changed int, 
 	return h.operate(ctx, "leave", of, operation{kind: askLeave, group: group})
 }
 
-// LeaveAll takes connections out of all their groups; they stay connected, and their users'. It returns how many were in any. The
-// rest is as with [Hub.Join].
+// LeaveAll takes connections out of all their groups, as [Hub.Leave] does out of each; they stay connected, and their users'. It
+// returns how many were in any. A group that a connection is in by a membership of its user ([Hub.JoinUser]) is none that it keeps;
+// but the membership itself goes on: connections made later are in the group, and these are again when the user is joined
+// again. [Hub.LeaveUser] ends it. The rest is as with [Hub.Join].
 func (h *Hub) LeaveAll(ctx context.Context, of Target) (changed int, err error) {
 	return h.operate(ctx, "leave all", of, operation{kind: askLeaveAll})
 }
 
 // Disconnect ends connections, as [Connection.Disconnect] does. When it returns nil they are in no group, nothing more
-// enters their outboxes, and what waited there is discarded. It returns how many it ended: a second call finds none, which for
-// a single connection id is [ErrNotFound]. Reason.Err stays here. The rest is as with [Hub.Join].
+// enters their outboxes, and what waited there is discarded, also where [Hub.Drain] had closed one and was only writing that
+// out. It returns how many it ended: a second call finds none, which for a single connection id is [ErrNotFound]. Reason.Err stays
+// here. The rest is as with [Hub.Join].
 func (h *Hub) Disconnect(ctx context.Context, of Target, reason Reason) (changed int, err error) {
 	reason.Text = reason.text()
 	return h.operate(ctx, "disconnect", of, operation{kind: askDisconnect, reason: reason})

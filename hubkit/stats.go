@@ -34,6 +34,7 @@ type Stats struct {
 	Subscriptions int // subscriptions held on the backplane
 	// Sessions of clients that are not here any more, and ended ones, that are remembered; at most 65,536 of each.
 	SessionsAway, SessionsOver int
+	UsersBehind                int // users here whose memberships are to be read again, see Hub.JoinUser
 }
 
 // counters are the hub's side of Stats.
@@ -89,5 +90,6 @@ func (h *Hub) Stats() Stats {
 		Subscriptions:    int(s.subscriptions.Load()),
 		SessionsAway:     away,
 		SessionsOver:     over,
+		UsersBehind:      h.grants.lagging(),
 	}
 }

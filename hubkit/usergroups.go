@@ -66,7 +66,8 @@ func (h *Hub) useStore() error {
 // When it returns nil, every send to the group that starts afterwards, on any instance, is delivered to every connection of
 // the user; those made later are in the group when [Hub.Connect] has returned. It returns how many connections were not
 // in the group before. Errors of instances are told as by [Hub.Join], in a [*PartialError]: the membership is
-// recorded then, holds for connections made later, and calling again repairs the rest. Other errors are ErrUnsupported
+// recorded then, and holds for connections made later; an instance that could not be reached, or could not read it, catches up by
+// itself once it can, and calling again makes sure. Other errors are ErrUnsupported
 // without [Options.UserGroups], [ErrTooManyGroups], and those of [backplane.Store]; with ErrUncertain it may have
 // been recorded. The membership lasts as long as the broker keeps it: see docs/operating.md for what a Redis does that
 // is restarted.
@@ -82,7 +83,8 @@ func (h *Hub) JoinUser(ctx context.Context, user, group string, ttl time.Duratio
 
 // LeaveUser ends a user's membership in a group, and takes all connections of the user out of it, also those that joined
 // by themselves. When it returns nil, nothing more of that group enters their outboxes. It returns how many connections
-// were in the group. A user who is no member is none afterwards. The rest is as with [Hub.JoinUser].
+// were in the group. A user who is no member is none afterwards. An instance that catches up later lets those stay that joined
+// by themselves. The rest is as with [Hub.JoinUser].
 func (h *Hub) LeaveUser(ctx context.Context, user, group string) (changed int, err error) {
 	return h.changeUser(ctx, "leave user", userChange{user: user, group: group}, 0)
 }

@@ -265,7 +265,7 @@ func TestUserGroupsLoseNoChange(t *testing.T) {
 	})
 }
 
-// Whoever cannot be asked is named; the membership is recorded, and calling again repairs.
+// Whoever cannot be asked is named; the membership is recorded, and is in force there when it is back.
 func TestUserGroupsPartial(t *testing.T) {
 	onStore(t, func(f *farm) {
 		c := f.user(1, "nurse")
@@ -286,7 +286,7 @@ func TestUserGroupsPartial(t *testing.T) {
 		}
 		f.broker.Heal(f.nodes[1].ID())
 		settleFor(f.t, 2*settling)
-		f.joinUser(0, "nurse", "4B", 0, 1)
+		f.joinUser(0, "nurse", "4B", 0, 0)
 		f.send(0, hubkit.ToGroups("4B"), "x")
 		c.got("x")
 	})
