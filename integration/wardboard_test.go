@@ -44,6 +44,15 @@ func TestWardboard(t *testing.T) {
 		checkWardboard(t, program, 0, "delivered 9 of 9", "-connect", strings.Join(urls, ","))
 		checkWardboard(t, program, 0, "delivered 9 of 9", "-backplane", redis.URL())
 	})
+	// One of three processes is killed in the middle of the check, with SIGKILL.
+	t.Run("kill", func(t *testing.T) {
+		checkWardboard(t, program, 0, "delivered 6 of 6", "-kill")
+		redis := redisserver.Start(t, redisserver.Options{})
+		out := checkWardboard(t, program, 0, "delivered 6 of 6", "-kill", "-backplane", redis.URL()+"?heartbeat=1s&memberTimeout=4s")
+		if !strings.Contains(out, "s: 6 nurses; no answer from instance 127.0.0.1:") {
+			t.Errorf("the dead instance was never missing:\n%s", out)
+		}
+	})
 	t.Run("browser", func(t *testing.T) { testWardboardPage(t, program) })
 	t.Run("ward", func(t *testing.T) { testWardboardWard(t, program) })
 }

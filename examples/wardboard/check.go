@@ -26,6 +26,9 @@ var errNotDelivered = errors.New("not delivered as promised")
 // check raises one alert and counts who gets it, on instances that run already or on a farm of its own. It waits for
 // events only, never for time: see protocol.go on fences.
 func check(ctx context.Context, c config, out io.Writer) error {
+	if c.kill {
+		return checkKill(ctx, c, out)
+	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	if len(c.connect) > 0 {

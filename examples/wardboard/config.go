@@ -27,6 +27,7 @@ type config struct {
 	instances int
 	listen    string
 	check     bool
+	kill      bool
 	connect   []string // the instances to check, or the balancer in front of them; none for a farm of our own
 }
 
@@ -48,6 +49,9 @@ func flags(c *config, connect *string) *flag.FlagSet {
 		"`number` of instances behind the built-in balancer; with 1 the instance listens itself, so that several processes make a farm")
 	fs.StringVar(&c.listen, "listen", defaultListen, "`address` to listen on; port 0 takes a free one")
 	fs.BoolVar(&c.check, "check", false, "check the delivery of one alert without a person, and exit: status 0 if 9 of 9 nurses got it")
+	fs.BoolVar(&c.kill, "kill", false,
+		"with -check: one instance dies without a goodbye; over a broker each instance is a process of its own. Status 0 if all other nurses "+
+			"got the alert and those of the dead one are off the list within the member timeout")
 	fs.StringVar(connect, "connect", "", "with -check: `URLs`, parted by commas, of instances that run already, or of a balancer in front of them")
 	return fs
 }
@@ -80,6 +84,12 @@ func parse(args []string) (config, error) {
 		return c, wrongUse("connect", "only together with -check")
 	case set["listen"] && c.check:
 		return c, wrongUse("listen", "not together with -check, which takes free ports")
+	case c.kill && !c.check:
+		return c, wrongUse("kill", "only together with -check")
+	case c.kill && set["connect"]:
+		return c, wrongUse("kill", "not together with -connect: what others have started is not killed")
+	case c.kill && c.instances == 1:
+		return c, wrongUse("kill", "somebody has to be left; start 2 instances at least")
 	case set["connect"] && set["backplane"]:
 		return c, wrongUse("backplane", "not together with -connect: the instances that run already have theirs")
 	case set["connect"] && set["instances"]:

@@ -5,6 +5,7 @@
 //	go run ./examples/wardboard                          # look at http://127.0.0.1:8080
 //	go run ./examples/wardboard -backplane none          # the same without a backplane
 //	go run ./examples/wardboard -check                   # without a person: "delivered 9 of 9"
+//	go run ./examples/wardboard -check -kill             # one instance dies; the others notice: "delivered 6 of 6"
 //
 // A farm of processes over one Redis, and a check of it:
 //
@@ -13,9 +14,10 @@
 //	go run ./examples/wardboard -check -connect http://127.0.0.1:8081,http://127.0.0.1:8082
 //
 // What to copy for a server of your own: instance.go (a hub server over one node), socket.go (a WebSocket as the hub sees
-// it), ward.go (who is there, on all instances), and nginx.conf. What a real server has beside it, and this one has not: users who have logged in, and a decision who may join
-// which ward, who may raise an alert, and who may disconnect others; TLS, which belongs in front of it; limits on connections and on messages per
-// second; a store of alerts, from which a client fetches what it missed.
+// it), ward.go (who is there, on all instances), and nginx.conf. What a real server has beside it, and this one has not:
+// users who have logged in, and a decision who may join which ward, who may raise an alert, and who may disconnect others;
+// TLS, which belongs in front of it; limits on connections and on messages per second; a store of alerts, from which a
+// client fetches what it missed.
 package main
 
 import (

@@ -106,6 +106,11 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"-connect http://127.0.0.1:1", "-connect"},
 		{"-check -listen 127.0.0.1:0", "-listen"},
 		{"-check -connect=", "-connect"},
+		{"-kill", "-kill"},
+		{"-check -kill -connect http://h:1", "-kill"},
+		{"-check -kill -instances 1", "-kill"},
+		{"-check -kill -backplane redis://u:secret@h:99999", "-backplane"},
+		{"-check -kill -backplane inmem:?foo=1", "-backplane"},
 		{"-check -connect 127.0.0.1:8081", "-connect"},
 		{"-check -connect ftp://u:secret@h", "-connect"},
 		{"-check -connect http://h:1,http://u:secret@[", "-connect"},
@@ -127,7 +132,7 @@ func TestHelpNamesTheFlags(t *testing.T) {
 	if status != exitOK || stderr != "" {
 		t.Errorf("status %d, %q", status, stderr)
 	}
-	for _, flag := range []string{"-backplane", "-instances", "-listen", "-check", "-connect"} {
+	for _, flag := range []string{"-backplane", "-instances", "-listen", "-check", "-connect", "-kill"} {
 		if !strings.Contains(stdout, flag) {
 			t.Errorf("%s is not in %q", flag, stdout)
 		}

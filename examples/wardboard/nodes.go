@@ -22,6 +22,8 @@ type seats struct {
 	url  string
 	open func() transport.Opener
 	o    backplane.Options
+
+	broker *inmem.Broker // that all nodes meet on; nil where it is not in this process, or each node has one of its own
 }
 
 // newSeats reads the backplane's URL; it does no I/O.
@@ -33,7 +35,14 @@ func newSeats(rawurl string, logger *slog.Logger) (*seats, error) {
 		return s, nil
 	}
 	// One opener for all instances: with "inmem:" that is one broker, on which they meet.
-	opener, o, err := dial.Parse(rawurl, s.o)
+	inMemory := dial.With("inmem", func(u string) transport.Opener {
+		if u != defaultBackplane {
+			return inmem.URL(u) // it says what is wrong
+		}
+		s.broker = inmem.NewBroker()
+		return s.broker.Opener()
+	})
+	opener, o, err := dial.Parse(rawurl, s.o, inMemory)
 	if err != nil {
 		return nil, wrongUse("backplane", "%v", reason(err))
 	}

@@ -56,6 +56,13 @@ func (s *server) stop(ctx context.Context) {
 	s.serving.Wait()
 }
 
+// crash closes everything at once, as the end of a process does. Nobody is told.
+func (s *server) crash() {
+	_ = s.http.Close() // what it cannot close is closed already
+	s.serving.Wait()
+	s.connections.closeAll()
+}
+
 // end closes what is left, and returns when the last handler has. Whoever calls it after stop has said goodbye on
 // the WebSockets; what is left now are clients that did not answer.
 func (s *server) end() {
