@@ -69,7 +69,10 @@ class Nurse {
     });
   }
 
-  send(request) { this.socket.send(JSON.stringify(request)); }
+  // send does nothing where the socket has just begun to close: onclose comes, and tells.
+  send(request) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(request));
+  }
 
   hear(event, joined) {
     switch (event.type) {
