@@ -35,12 +35,12 @@ func (k sink) Frame(id transport.Link, channel string, data []byte) {
 	if l == nil {
 		return
 	}
-	l.hears()
+	now, before := l.hears()
 	in := n.interests.get(channel)
 	if in == nil {
 		return
 	}
-	in.prove(n.proofAt(l.heardLast(), true))
+	in.prove(n.proofAt(n.moment(now), true))
 	r, err := wire.NewReader(data)
 	switch {
 	case err != nil && in.own:
@@ -49,17 +49,18 @@ func (k sink) Frame(id transport.Link, channel string, data []byte) {
 		n.complain(err)
 		in.mu.Lock()
 		in.tellLoss()
-		in.push([]Event{unreadable(in, err)})
+		in.push([]Event{unreadable(in, err, n.moment(before))})
 		in.mu.Unlock()
 	case in.own:
 		n.hearOwn(l, in, &r)
 	default:
-		n.hear(in, &r)
+		n.hear(in, &r, now, before)
 	}
 }
 
-// hear hands the messages of a frame to the subscriptions of an interest.
-func (n *Node) hear(in *interest, r *wire.Reader) {
+// hear hands the messages of a frame to the subscriptions of an interest. The times are those of this frame and of the one
+// before it on its link, see link.hears.
+func (n *Node) hear(in *interest, r *wire.Reader, now, before int64) {
 	buf, ok := n.events.Get().(*[]Event)
 	if !ok {
 		buf = new([]Event)
@@ -71,7 +72,7 @@ func (n *Node) hear(in *interest, r *wire.Reader) {
 		return
 	}
 	in.tellLoss()
-	h := hearing{n: n, in: in, publisher: r.Publisher, events: (*buf)[:0], across: -1}
+	h := hearing{n: n, in: in, publisher: r.Publisher, before: before, events: (*buf)[:0], across: -1}
 	var m wire.Message
 	mine := false // the address is this interest's, and not another one with the same hashed channel name
 	for r.Next(&m) {
@@ -84,11 +85,11 @@ func (n *Node) hear(in *interest, r *wire.Reader) {
 	}
 	if err := r.Err(); err != nil {
 		n.complain(err)
-		h.events = append(h.events, unreadable(in, err))
+		h.events = append(h.events, unreadable(in, err, n.moment(before)))
 	}
 	if h.counter != nil {
 		h.push()
-		h.counter.at = n.ticks.Load()
+		h.counter.at, h.counter.heard = n.ticks.Load(), now
 	} else {
 		in.push(h.events)
 	}
@@ -103,6 +104,7 @@ type hearing struct {
 	n         *Node
 	in        *interest
 	publisher wire.Publisher
+	before    int64    // when the link last heard something before this frame
 	counter   *counter // the publisher's, nil before the first message
 	fresh     bool     // the counter was made for this message
 	events    []Event
@@ -111,8 +113,8 @@ type hearing struct {
 	slab      []Message // what the next messages are put in: one allocation for many
 }
 
-func (h *hearing) gap(cause GapCause, missed uint64) {
-	h.events = append(h.events, &Gap{Address: h.in.addr, Cause: cause, Since: time.Now(), Publisher: h.counter.id, Missed: missed})
+func (h *hearing) gap(cause GapCause, since time.Time, missed uint64) {
+	h.events = append(h.events, &Gap{Address: h.in.addr, Cause: cause, Since: since, Publisher: h.counter.id, Missed: missed})
 }
 
 // count finds the publisher's counter.
@@ -120,13 +122,13 @@ func (h *hearing) count() {
 	h.counter, h.fresh = h.in.counterOf(h.n, h.publisher)
 	if h.counter == nil { // the table is full: what is missing will not be noticed
 		h.counter = &counter{id: h.n.members.idOf(h.publisher)}
-		h.gap(GapOverflow, 0)
-	}
-	if h.fresh && h.n.members.isGone(h.publisher) { // its heartbeat, which tells everybody, comes later
-		h.gap(GapMember, 0)
+		h.gap(GapOverflow, h.n.moment(h.in.at), 0)
 	}
 	if h.fresh {
-		h.counter.at = h.in.since
+		if last, gone := h.n.members.isGone(h.publisher); gone { // its heartbeat, which tells everybody, comes later
+			h.gap(GapMember, last, 0)
+		}
+		h.counter.at, h.counter.heard = h.in.since, h.in.at
 	}
 }
 
@@ -173,7 +175,7 @@ func (h *hearing) message(m *wire.Message) {
 		if v.missed > 0 && !h.current {
 			h.across = len(h.events)
 		}
-		h.gap(GapNumbers, v.missed)
+		h.gap(GapNumbers, h.n.moment(h.counter.heard), v.missed)
 	}
 	h.current = h.current || v.deliver || v.missed > 0
 	if !v.deliver {
@@ -181,7 +183,7 @@ func (h *hearing) message(m *wire.Message) {
 	}
 	if err := wire.CheckFields(m.Fields, knownField); err != nil {
 		h.n.complain(err)
-		g := unreadable(h.in, err)
+		g := unreadable(h.in, err, h.n.moment(h.before))
 		g.Publisher, g.Missed = h.counter.id, 1
 		h.events = append(h.events, g)
 		return
@@ -248,8 +250,8 @@ func (k sink) Down(id transport.Link, cause error) {
 	}
 }
 
-func unreadable(in *interest, err error) *Gap {
-	return &Gap{Address: in.addr, Cause: GapUnreadable, Since: time.Now(), Err: err}
+func unreadable(in *interest, err error, since time.Time) *Gap {
+	return &Gap{Address: in.addr, Cause: GapUnreadable, Since: since, Err: err}
 }
 
 // complain counts what could not be read, and logs the first of a burst.

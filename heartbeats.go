@@ -106,11 +106,11 @@ func (t *memberTable) forgetNumbers() {
 	}
 }
 
-// memberBack tells every subscription that a node which had been declared dead speaks again: what it sent meanwhile may
-// be missing.
-func (t *interestTable) memberBack(n *Node, p wire.Publisher, id NodeID) {
+// memberBack tells every subscription that a node which had been declared dead speaks again: what it sent since its last
+// heartbeat before may be missing.
+func (t *interestTable) memberBack(n *Node, p wire.Publisher, id NodeID, since time.Time) {
 	n.log.Warn("a member that was declared dead speaks again", "node", string(id))
-	t.memberGap(p, id, time.Now())
+	t.memberGap(p, id, since)
 }
 
 // memberMissed tells every subscription that heartbeats of a node did not come, so that other frames of it may be missing.

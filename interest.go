@@ -42,6 +42,7 @@ type interest struct {
 	publishers map[wire.Publisher]*counter // nil until somebody publishes
 	loss       *loss                       // to be told before anything else
 	since      uint64                      // the tick at which the interest was confirmed
+	at         int64                       // and the time, see link.hears
 }
 
 // loss is what happened to the subscriptions of a link: one value for all of them.

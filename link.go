@@ -181,10 +181,17 @@ func (l *link) serve() (useful bool, err error) {
 	}
 }
 
-// hears notes that something came in. It uses the time since the node was opened: no step of the wall clock moves it.
-func (l *link) hears() { l.lastFrame.Store(int64(time.Since(l.n.opened))) }
+// hears notes that something came in, and returns when, and when something did before. It uses the time since the node was
+// opened: no step of the wall clock moves it.
+func (l *link) hears() (now, before int64) {
+	now = int64(time.Since(l.n.opened))
+	return now, l.lastFrame.Swap(now)
+}
 
-func (l *link) heardLast() time.Time { return l.n.opened.Add(time.Duration(l.lastFrame.Load())) }
+// moment is a time of hears as one of the clock.
+func (n *Node) moment(at int64) time.Time { return n.opened.Add(time.Duration(at)) }
+
+func (l *link) heardLast() time.Time { return l.n.moment(l.lastFrame.Load()) }
 
 // setRestored records that the broker has answered for every subscription that was wanted at the connect.
 func (l *link) setRestored() {

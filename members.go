@@ -25,7 +25,7 @@ type memberTable struct {
 	mu       sync.Mutex                 // guards what follows; taken with interest.mu held, never the other way round
 	m        map[wire.Publisher]*member // without this node
 	self     Member
-	gone     map[wire.Publisher]time.Time // declared dead, not said goodbye
+	gone     map[wire.Publisher]time.Time // declared dead, not said goodbye: when a heartbeat last came
 	left     map[wire.Publisher]struct{}  // said goodbye: a heartbeat that comes later is a late one
 	settling time.Time                    // until then nobody is declared dead
 	ids      map[wire.Publisher]NodeID    // of publishers heard, to have each id once
@@ -98,12 +98,12 @@ func (t *memberTable) beganAfter(p wire.Publisher, epoch, tick uint64) bool {
 	return m != nil && m.beats.beganAfter(epoch, tick)
 }
 
-// isGone reports whether a publisher was declared dead, and no heartbeat came from it since.
-func (t *memberTable) isGone(p wire.Publisher) bool {
+// isGone reports whether a publisher was declared dead, and no heartbeat came from it since; and when one last did.
+func (t *memberTable) isGone(p wire.Publisher) (last time.Time, gone bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	_, gone := t.gone[p]
-	return gone
+	last, gone = t.gone[p]
+	return last, gone
 }
 
 // settle lets nobody be declared dead for a member timeout: this node was cut off or paused, so that the silence may
@@ -145,7 +145,7 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 		t.mu.Unlock()
 		return
 	}
-	_, back := t.gone[p]
+	last, back := t.gone[p]
 	delete(t.gone, p)
 	if fresh {
 		m = &member{Member: Member{ID: nodeID(p), Label: string(label), Since: now}}
@@ -175,7 +175,7 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 		n.log.Error("a member's settings differ in a way that can lose messages", "node", string(id), "err", differs)
 	}
 	if back {
-		n.interests.memberBack(n, p, id)
+		n.interests.memberBack(n, p, id, last)
 	}
 	n.health.look()
 }
@@ -195,7 +195,7 @@ func (t *memberTable) check(now, proven time.Time) {
 				if len(t.gone) >= goneMost {
 					clear(t.gone)
 				}
-				t.gone[p] = now
+				t.gone[p] = m.heard
 				dead, publishers = append(dead, m), append(publishers, p)
 			}
 		}

@@ -24,6 +24,7 @@ type counter struct {
 	before uint64 // the epoch heard before that; 0 for none
 	last   uint64 // the last number heard in it
 	at     uint64 // the tick since which a count is exact: when last was heard, or the first number is sure to be missed
+	heard  int64  // and the time since which something may be missing, see link.hears
 	closed bool   // the epoch is closed, and all of it was heard or told missing
 	lost   bool   // a gap of unknown size was told after last was heard
 	gone   bool   // the publisher died or left, and nothing came from it since
@@ -117,7 +118,7 @@ func (c *counter) move(epoch, k uint64) {
 	if epoch != c.epoch {
 		before = c.epoch
 	}
-	*c = counter{id: c.id, epoch: epoch, before: before, last: k, at: c.at}
+	*c = counter{id: c.id, epoch: epoch, before: before, last: k, at: c.at, heard: c.heard}
 }
 
 // counterOf returns the counter of a publisher on an interest, making it if there is none. It returns nil when the

@@ -239,7 +239,7 @@ func (l *link) enter(in *interest, tick uint64) []*waiter {
 	in.heard.Store(uint32(l.n.proofAt(time.Now(), false)))
 	l.n.interests.toProve(in)
 	in.mu.Lock()
-	in.since = tick
+	in.since, in.at = tick, int64(time.Since(l.n.opened))
 	in.tellLoss()
 	for _, w := range in.waiters {
 		w.sub.joined = tick

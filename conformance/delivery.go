@@ -214,7 +214,7 @@ func deliverVolume(w *world) {
 	for _, n := range crew {
 		n.subscribe(room)
 	}
-	const messages, workers = 50_000, 8
+	const messages, workers = 70_000, 8 // more than two bytes can count
 	w.each(workers, func(int) {
 		for range messages / workers {
 			crew[0].publish(room)

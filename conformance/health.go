@@ -70,12 +70,25 @@ func (n *instance) watchHealth() (wasDown func(d time.Duration) bool) {
 	}
 }
 
+// soundHealth fails the property if what an instance says of its health contradicts itself.
+func (n *instance) soundHealth(h backplane.Health) {
+	switch {
+	case h.State == backplane.Up && len(h.Causes) > 0:
+		n.w.fail(fmt.Errorf("%s says that it is up, and a cause why it is not: %v", n.name, h.Causes[0].Kind), false)
+	case h.State != backplane.Up && (len(h.Causes) == 0 || h.Causes[0].Kind == ""):
+		n.w.fail(fmt.Errorf("%s says that it is %v, and not why", n.name, h.State), false)
+	case h.Since.IsZero():
+		n.w.fail(fmt.Errorf("%s says that it is %v, and not since when", n.name, h.State), false)
+	}
+}
+
 // followHealth begins to note what the instance tells of its health. The property fails if a state is told twice in a row.
 func (n *instance) followHealth() *healthLog {
 	l := &healthLog{n: n, more: make(chan struct{})}
 	r, _ := n.reporter()
 	l.stop = r.OnHealth(func(h backplane.Health) {
-		_ = r.Health() // which must be possible from here
+		n.soundHealth(r.Health()) // which must be possible from here
+		n.soundHealth(h)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if k := len(l.states); k > 0 && l.states[k-1] == h.State {

@@ -99,12 +99,15 @@ func linkState(w *world) {
 	for range 3 {
 		n.cut()
 		told.await("not up", func(s backplane.State) bool { return s != backplane.Up })
+		first := n.health()
 		for range 5 {
 			ctx, cancel := context.WithTimeout(w.ctx, 20*time.Millisecond)
 			_, _ = n.tryPublish(ctx, room, headerLen) // also when it is used
 			cancel()
 			if h := n.health(); h.State == backplane.Up {
 				w.fatalf("%s is cut off, and says that it is %v", n.name, h.State)
+			} else if h.State == first.State && !h.Since.Equal(first.Since) {
+				w.fatalf("%s has not changed its state, and says that it is %v since %v later", n.name, h.State, h.Since.Sub(first.Since))
 			}
 		}
 		n.heal()

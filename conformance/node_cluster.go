@@ -56,3 +56,25 @@ func (n *instance) knows(all []*instance) bool {
 	slices.Sort(have)
 	return slices.Equal(have, want)
 }
+
+// listsInOrder fails the property if the list of members is not what its documentation says: sorted, with this instance
+// marked, and with times that stay.
+func (n *instance) listsInOrder() {
+	first := n.cluster().Members()
+	for i, m := range first {
+		switch {
+		case m.Self != (m.ID == n.cluster().ID()):
+			n.w.fatalf("%s lists %s with Self %v", n.name, m.ID, m.Self)
+		case i > 0 && m.ID <= first[i-1].ID:
+			n.w.fatalf("%s lists %s after %s; members are sorted by id", n.name, m.ID, first[i-1].ID)
+		case m.Since.IsZero():
+			n.w.fatalf("%s lists %s, and does not say since when", n.name, m.ID)
+		}
+	}
+	for _, m := range n.cluster().Members() {
+		i := slices.IndexFunc(first, func(other backplane.Member) bool { return other.ID == m.ID })
+		if i >= 0 && !first[i].Since.Equal(m.Since) {
+			n.w.fatalf("%s lists %s since another time, when it is asked again", n.name, m.ID)
+		}
+	}
+}

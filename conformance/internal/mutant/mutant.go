@@ -49,12 +49,12 @@ func each(breakIt func(*Node)) func(*World) func(*Node) {
 func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
-		handlers(), pressure(), overflows(), races(), contexts(), errings(), closing(), claims(), askings(),
+		handlers(), pressure(), overflows(), races(), contexts(), errings(), closing(), claims(), askings(), registrations(), asked(), views(),
 		links(), gaps(), outages(), afterwards(), voids(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportFates(), transportGuesses(),
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
-		outsiders(), tables(), runs(), registers(),
+		outsiders(), tables(), runs(), registers(), since(),
 	)
 }
 
@@ -111,7 +111,7 @@ func (w *World) Open(ctx context.Context, in Instance) (*Node, error) {
 	n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) { s.handler(ctx, e) }
 	n.unsubscribe = func(ctx context.Context, s *Sub) error { return s.healthy.Close(ctx) }
 	n.onHealth, n.health = healthy.OnHealth, healthy.Health
-	n.id, n.members, n.askAll, n.answer = healthy.ID, healthy.Members, healthy.AskAll, healthy.Answer
+	n.id, n.members, n.ask, n.askAll, n.answer = healthy.ID, healthy.Members, healthy.Ask, healthy.AskAll, healthy.Answer
 	n.faults = func(f Faults) Faults { return f }
 	w.breakIt(n)
 	w.mu.Lock()
@@ -158,6 +158,7 @@ type Node struct {
 	health      func() backplane.Health
 	id          func() backplane.NodeID
 	members     func() []backplane.Member
+	ask         func(ctx context.Context, node backplane.NodeID, service string, request []byte) ([]byte, error)
 	askAll      func(ctx context.Context, service string, request []byte) ([]backplane.Answer, error)
 	answer      func(service string, f backplane.AnswerFunc) (stop func())
 	faults      func(Faults) Faults
@@ -238,6 +239,11 @@ func (n *Node) ID() backplane.NodeID { return n.id() }
 
 // Members implements [backplane.Cluster].
 func (n *Node) Members() []backplane.Member { return n.members() }
+
+// Ask implements [backplane.Cluster].
+func (n *Node) Ask(ctx context.Context, node backplane.NodeID, service string, request []byte) ([]byte, error) {
+	return n.ask(ctx, node, service, request)
+}
 
 // AskAll implements [backplane.Cluster].
 func (n *Node) AskAll(ctx context.Context, service string, request []byte) ([]backplane.Answer, error) {
