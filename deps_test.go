@@ -44,6 +44,7 @@ var layers = []layer{
 		".":               "hubs stand on a backplane",
 		"conformance/...": "the same history and rules",
 		"hubkit/...":      "what it proves",
+		"internal/...":    "links that can be cut",
 	}},
 	{"conformance/...", map[string]string{
 		".":               "it proves any Backplane; never hubkit, which is above it",

@@ -1,0 +1,176 @@
+package hubtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/hubkit"
+)
+
+// send sends to a target, which must succeed.
+func (s *seat) send(to Target, payload string) { s.hub(ward).send(to, payload) }
+
+func (h *hub) send(to Target, payload string) {
+	if err := h.trySend(to, payload); err != nil {
+		h.w.check()
+		h.w.fatalf("%s: Send to %s failed: %w", h.name, h.w.target(to), err)
+	}
+}
+
+func (h *hub) trySend(to Target, payload string) error {
+	h.w.uses(h.of, to)
+	return h.w.call(h.seat, h.w.keys(to), fmt.Sprintf("Send(%s, %s)", h.w.target(to), shown(payload)), func(ctx context.Context) (string, error) {
+		return "", h.raw.Send(ctx, to, []byte(payload))
+	})
+}
+
+// uses notes where something is sent to, for fences.
+func (w *world) uses(hub string, to Target) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, g := range to.Groups {
+		w.groups[[2]string{hub, g}] = true
+	}
+	for _, u := range to.Users {
+		w.users[[2]string{hub, u}] = true
+	}
+}
+
+// The operations of a hub, as properties call them.
+const (
+	join       = "Join"
+	leave      = "Leave"
+	leaveAll   = "LeaveAll"
+	disconnect = "Disconnect"
+)
+
+// operations are all of them.
+func operations() []string { return []string{join, leave, leaveAll, disconnect} }
+
+// operate does an operation; with is the group, or the text of a disconnect.
+func (s *seat) operate(ctx context.Context, op string, of Target, with string) (changed int, err error) {
+	h := s.hub(ward)
+	what := fmt.Sprintf("%s(%s, %q)", op, s.w.target(of), with)
+	if op == join {
+		s.w.joins(of, with)
+	}
+	err = s.w.callWith(ctx, s, s.w.keys(of), what, func(ctx context.Context) (string, error) {
+		switch op {
+		case join:
+			changed, err = h.raw.Join(ctx, of, with)
+		case leave:
+			changed, err = h.raw.Leave(ctx, of, with)
+		case leaveAll:
+			changed, err = h.raw.LeaveAll(ctx, of)
+		default:
+			changed, err = h.raw.Disconnect(ctx, of, with)
+		}
+		return fmt.Sprintf("%d changed ", changed), err
+	})
+	return changed, err
+}
+
+// change does an operation that must succeed and change as many connections as said.
+func (s *seat) change(op string, of Target, with string, want int) {
+	ctx, cancel := s.w.patient()
+	defer cancel()
+	n, err := s.operate(ctx, op, of, with)
+	s.w.check()
+	if err != nil {
+		s.w.fatalf("%s: %s(%s, %q) failed: %w", s.name, op, s.w.target(of), with, err)
+	}
+	if n != want {
+		s.w.fatalf("%s: %s(%s, %q) says that it changed %d connections, and it is %d", s.name, op, s.w.target(of), with, n, want)
+	}
+}
+
+// refused does an operation that must fail in one way.
+func (s *seat) refused(op string, of Target, with string, want error) {
+	ctx, cancel := s.w.patient()
+	defer cancel()
+	_, err := s.operate(ctx, op, of, with)
+	s.w.mustFail(fmt.Sprintf("%s: %s(%s, %q)", s.name, op, s.w.target(of), with), err, want)
+}
+
+// outcome is a way to fail that a caller must be able to tell apart.
+type outcome struct {
+	err  error
+	name string
+}
+
+// outcomes returns all. The ways in which ErrUnavailable has a more exact cause come before it.
+func outcomes() []outcome {
+	return []outcome{
+		{hubkit.ErrPartial, "ErrPartial"},
+		{hubkit.ErrNotFound, "ErrNotFound"},
+		{backplane.ErrNodeLost, "ErrNodeLost"},
+		{backplane.ErrTimeout, "ErrTimeout"},
+		{backplane.ErrUnavailable, "ErrUnavailable"},
+		{backplane.ErrBusy, "ErrBusy"},
+		{backplane.ErrUnsupported, "ErrUnsupported"},
+		{backplane.ErrClosed, "ErrClosed"},
+		{hubkit.ErrDisconnected, "ErrDisconnected"},
+		{hubkit.ErrInvalidTarget, "ErrInvalidTarget"},
+		{hubkit.ErrInvalidToken, "ErrInvalidToken"},
+		{hubkit.ErrNotInvoked, "ErrNotInvoked"},
+		{hubkit.ErrDraining, "ErrDraining"},
+		{backplane.ErrInvalidAddress, "ErrInvalidAddress"},
+	}
+}
+
+// outcomeOf names the first outcome that an error is.
+func outcomeOf(err error) string {
+	if err == nil {
+		return "success"
+	}
+	for _, o := range outcomes() {
+		if errors.Is(err, o.err) {
+			return o.name
+		}
+	}
+	return "an error of no kind"
+}
+
+// mustFail checks in which way something failed.
+func (w *world) mustFail(what string, err, want error) {
+	w.check()
+	if got := outcomeOf(err); got != outcomeOf(want) {
+		w.fail(&Failure{Witness: fmt.Sprintf("%s ended with %s, and it is %s: %v.", what, got, outcomeOf(want), err), err: err})
+		w.check()
+	}
+}
+
+// count counts, which must succeed and be whole.
+func (s *seat) count(of Target, want int) {
+	var c Count
+	err := s.w.call(s, nil, fmt.Sprintf("Count(%s)", s.w.target(of)), func(ctx context.Context) (string, error) {
+		var err error
+		c, err = s.hub(ward).raw.Count(ctx, of)
+		return fmt.Sprintf("%d, missing %v ", c.Connections, c.Missing), err
+	})
+	s.w.check()
+	switch {
+	case err != nil:
+		s.w.fatalf("%s: Count(%s) failed: %w", s.name, s.w.target(of), err)
+	case len(c.Missing) > 0 || c.Settling:
+		s.w.fatalf("%s: Count(%s) misses %v (settling: %v), though everybody() is there", s.name, s.w.target(of), c.Missing, c.Settling)
+	case c.Connections != want:
+		s.w.fatalf("%s: Count(%s) says %d, and it is %d", s.name, s.w.target(of), c.Connections, want)
+	}
+}
+
+// exists asks whether somebody is there, which must succeed.
+func (s *seat) exists(of Target, want bool) {
+	var is bool
+	err := s.w.call(s, nil, fmt.Sprintf("Exists(%s)", s.w.target(of)), func(ctx context.Context) (string, error) {
+		var err error
+		is, err = s.hub(ward).raw.Exists(ctx, of)
+		return fmt.Sprint(is, " "), err
+	})
+	s.w.check()
+	if err != nil || is != want {
+		s.w.fatalf("%s: Exists(%s) says %v, and it is %v: %w", s.name, s.w.target(of), is, want, err)
+	}
+}

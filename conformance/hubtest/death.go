@@ -1,0 +1,262 @@
+package hubtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/hubkit"
+)
+
+// The chapter of instances that die, that cannot be reached, or that leave.
+func deathProperties() []Property {
+	return []Property{
+		{
+			ID: "death/pending", Contract: "H6", Since: "v1", Slow: true, Needs: AbilityKill,
+			Says: "when an instance dies without a goodbye, operations and questions that wait for it end with ErrNodeLost as soon as it is known, " +
+				"and answers from all name it until then.",
+			Why:   "whoever waits for the dead would wait for the whole of their time.",
+			Often: "a wait that only an answer or the own deadline ends.",
+			run:   deathPending,
+		},
+		{
+			ID: "death/no-ghosts", Contract: "H6", Since: "v1", Slow: true, Needs: AbilityKill,
+			Says:  "the connections of an instance that died leave every answer, which is whole again; what is sent and done elsewhere goes on.",
+			Why:   "people would be online who have not been there for days.",
+			Often: "entries in the broker that only their own instance removes.",
+			run:   deathNoGhosts,
+		},
+		{
+			ID: "death/goodbye", Contract: "H2", Since: "v1", Slow: true,
+			Says:  "when an instance is closed its connections are told so and are gone at once: ErrNotFound, and in no answer.",
+			Why:   "every deployment would look like an outage.",
+			Often: "no goodbye, so that the instance dies of silence later.",
+			run:   deathGoodbye,
+		},
+		{
+			ID: "outage/unavailable", Contract: "H2", Since: "v1", Slow: true, Needs: AbilityCut,
+			Says:  "an instance whose own link is down says ErrUnavailable, has done nothing, and works again after the outage, memberships included.",
+			Why:   "a server would tell its users that others are gone while it is itself who is.",
+			Often: "one error for all that fails; groups that are not subscribed again.",
+			run:   outageUnavailable,
+		},
+		{
+			ID: "outage/timeout", Contract: "H2", Since: "v1", Slow: true, Needs: AbilityCut,
+			Says:  "who does not answer in time is ErrTimeout when the context ends, and a later operation is not undone by the one that timed out.",
+			Why:   "a caller could not tell whether to ask again, and a late join would put somebody back whom a leave had taken out.",
+			Often: "a wait of a fixed time; operations that are applied in the order of their arrival, or sent again.",
+			run:   outageTimeout,
+		},
+		{
+			ID: "outage/partial", Contract: "H6", Since: "v1", Slow: true, Needs: AbilityCut,
+			Says:  "what does not reach an instance that is silent says so by ErrPartial, or names it, and counts what the others did.",
+			Why:   "half of an operation would be taken for all of it.",
+			Often: "answers that are gathered for a while and then taken for all.",
+			run:   outagePartial,
+		},
+	}
+}
+
+func deathPending(w *world) {
+	all := w.settled()
+	victim := all[2]
+	c, other := victim.user("u", "4B"), all[1].member("4B")
+	c.block() // it answers nothing
+	w.send(all[0], c)
+	asked := all[0].asks(c, "?")
+	local := all[1].asks(c, "?")
+	f := victim.fault()
+	if f.Hang != nil {
+		victim.hang() // so that the operations that follow wait for it when it dies
+	}
+	ends := map[string]func() error{}
+	for _, op := range operations() {
+		var err error
+		finish := w.begin(func() {
+			ctx, cancel := w.patient()
+			defer cancel()
+			_, err = all[0].operate(ctx, op, c.target(), "g")
+		})
+		ends[op] = func() error { finish(); return err }
+	}
+	var counted Count
+	finish := w.begin(func() { counted = w.counts(all[1], groups("4B")) })
+	victim.kill()
+	var listed Page
+	finishList := w.begin(func() { listed, _ = all[1].page(groups("4B"), 10, "") })
+	for what, end := range map[string]func() invoked{"n1's question": asked, "n2's question": local} {
+		w.mustFail(what+" to "+c.name+", whose instance died", end().err, backplane.ErrNodeLost)
+	}
+	for op, end := range ends {
+		if err := end(); f.Hang != nil || err != nil { // without a hang it may have been done just before
+			w.mustFail("n1: "+op+" of "+c.name+", whose instance died", err, backplane.ErrNodeLost)
+		}
+	}
+	finish()
+	finishList()
+	for what, got := range map[string]Coverage{"Count": counted.Coverage, "List": listed.Coverage} {
+		if !slices.Contains(got.Missing, victim.name) && (f.Hang != nil || what == "List") {
+			w.fatalf("n2: %s while n3 was dying misses %v, and it is n3", what, got.Missing)
+		}
+	}
+	if counted.Connections != 1 && f.Hang != nil {
+		w.fatalf("n2: Count while n3 was dying says %d, and it is 1", counted.Connections)
+	}
+	other.isOpen()
+}
+
+// brief is a context's time in which an instance that hangs surely does not answer, and others do.
+const brief = time.Second
+
+// counts is Count without a judgement.
+func (w *world) counts(s *seat, of Target) (c Count) {
+	_ = w.call(s, w.keys(of), fmt.Sprintf("Count(%s)", w.target(of)), func(ctx context.Context) (string, error) {
+		var err error
+		c, err = s.hub(ward).raw.Count(ctx, of)
+		return fmt.Sprintf("%d, missing %v ", c.Connections, c.Missing), err
+	})
+	w.check()
+	return c
+}
+
+// send sends to a client, whatever comes of it.
+func (w *world) send(s *seat, c *client) { _ = s.hub(ward).trySend(c.target(), "x") }
+
+// buried waits until instances know that another one is dead.
+func (w *world) buried(dead *seat, seats ...*seat) {
+	for _, s := range seats {
+		w.eventually(s.name+" knows that "+dead.name+" is dead", func() bool {
+			c, err := s.hub(ward).raw.Count(w.ctx, everybody())
+			return err == nil && !slices.Contains(c.Missing, dead.name) && !c.Settling
+		})
+	}
+}
+
+func deathNoGhosts(w *world) {
+	all := w.settled()
+	alive, dead := all[1].user("u", "4B"), all[2].user("u", "4B", "only")
+	all[0].count(groups("4B"), 2)
+	all[2].kill()
+	w.buried(all[2], all[0], all[1])
+	for _, s := range all[:2] {
+		s.count(groups("4B"), 1)
+		s.count(users("u"), 1)
+		s.count(everybody(), 1)
+		s.count(groups("only"), 0)
+		s.exists(groups("only"), false)
+		list := w.list([]*seat{s}, groups("4B"), 10)
+		if len(list) != 1 || list[0].ID != alive.id() {
+			w.fatalf("%s lists %v, and it is %s alone", s.name, w.infos(list), alive.name)
+		}
+		for _, op := range operations() {
+			s.refused(op, dead.target(), "g", backplane.ErrNodeLost)
+		}
+		s.change(join, users("u"), s.name, 1)
+		s.send(groups(s.name), s.name)
+	}
+	w.fence()
+	alive.got("n1", "n2")
+}
+
+func deathGoodbye(w *world) {
+	all := w.settled()
+	stays, c := all[1].user("u", "4B"), all[2].user("u", "4B")
+	all[2].close()
+	c.ended(ReasonGoingAway, "")
+	for _, s := range all[:2] {
+		for _, op := range operations() {
+			s.refused(op, c.target(), "g", hubkit.ErrNotFound)
+		}
+		s.count(groups("4B"), 1)
+		s.count(everybody(), 1)
+		s.exists(to(c), false)
+	}
+	h := all[2].hub(ward)
+	w.mustFail("Connect to a closed hub", w.connect(w.newClient(h, ""), ConnectOptions{}), backplane.ErrClosed)
+	w.mustFail("Send on a closed hub", h.trySend(everybody(), "x"), backplane.ErrClosed)
+	for _, op := range operations() {
+		all[2].refused(op, stays.target(), "g", backplane.ErrClosed)
+	}
+	stays.isOpen()
+}
+
+func outageUnavailable(w *world) {
+	all := w.settled()
+	here, there := all[0].user("u", "4B"), all[1].user("u", "4B")
+	all[0].sever()
+	h := all[0].hub(ward)
+	w.eventually("n1 notices that its link is down", func() bool {
+		return h.trySend(groups("4B"), "lost") != nil
+	})
+	for _, op := range operations() {
+		all[0].refused(op, there.target(), "g", backplane.ErrUnavailable)
+		all[0].refused(op, users("u"), "g", backplane.ErrUnavailable)
+	}
+	all[0].heal()
+	w.settle(all...)
+	all[0].change(join, users("u"), "g", 2)
+	for _, s := range all {
+		s.send(groups("4B"), s.name)
+		s.send(groups("g"), s.name)
+	}
+	w.fence()
+	for _, c := range []*client{here, there} {
+		for _, s := range all {
+			c.hasSince(s.name, 2)
+		}
+		c.isOpen()
+	}
+}
+
+func outageTimeout(w *world) {
+	all := w.settled()
+	c, control := all[1].member(), all[1].member("g")
+	all[1].hang()
+	for _, op := range []string{leave, join} {
+		ctx, cancel := context.WithTimeout(w.ctx, brief)
+		_, err := all[0].operate(ctx, op, c.target(), "g")
+		cancel()
+		w.mustFail("n1: "+op+" of "+c.name+", whose instance does not answer", err, backplane.ErrTimeout)
+	}
+	all[1].heal()
+	// The join may have been done by now, or not.
+	ctx, cancel := w.patient()
+	defer cancel()
+	if _, err := all[0].operate(ctx, leave, c.target(), "g"); err != nil {
+		w.check()
+		w.fatalf("n1: Leave of %s, whose instance answers again, failed: %w", c.name, err)
+	}
+	all[0].send(groups("g"), "late")
+	w.fence()
+	c.got()
+	control.got("late")
+}
+
+func outagePartial(w *world) {
+	all := w.settled()
+	all[0].user("u", "4B")
+	all[1].user("u", "4B")
+	all[2].hang()
+	ctx, cancel := context.WithTimeout(w.ctx, brief)
+	n, err := all[0].operate(ctx, join, users("u"), "g")
+	cancel()
+	if n != 2 {
+		w.fatalf("n1: Join of the user u changed %d, and it is 2 on the instances that answer: %w", n, orNone(err))
+	}
+	w.mustFail("n1: Join of the user u, while n3 is silent", err, hubkit.ErrPartial)
+	var c Count
+	err = w.call(all[0], nil, "Count(group 4B)", func(ctx context.Context) (string, error) {
+		ctx, stop := context.WithTimeout(ctx, brief)
+		defer stop()
+		c, err = all[0].hub(ward).raw.Count(ctx, groups("4B"))
+		return fmt.Sprintf("%d, missing %v ", c.Connections, c.Missing), err
+	})
+	if err != nil || c.Connections != 2 || !slices.Equal(c.Missing, []string{"n3"}) {
+		w.fatalf("n1: Count while n3 is silent says %d and misses %v, and it is 2 and n3: %w", c.Connections, c.Missing, orNone(err))
+	}
+	all[2].heal()
+	w.settle(all[0])
+	all[0].change(join, users("u"), "g", 0)
+}
