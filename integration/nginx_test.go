@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"github.com/gobackplane/backplane/integration"
 	"github.com/gobackplane/backplane/integration/redisserver"
 )
@@ -28,12 +30,18 @@ func TestWardboardBehindNginx(t *testing.T) {
 	if !ok {
 		integration.Missing(t, "nginx", "no nginx on the PATH")
 	}
+	browser, ok := browserPath()
+	if !ok {
+		integration.Missing(t, "browser", "no chromium or google-chrome on PATH")
+	}
 	program := buildWardboard(t)
+	t.Setenv("WARDBOARD_KEY", "the key of the tokens of three processes")
 	redis := redisserver.Start(t, redisserver.Options{})
 	var hosts []string
 	var boards []*wardboard
 	for range 3 {
 		w := startWardboard(t, program, "-listen", "127.0.0.1:0", "-instances", "1", "-backplane", redis.URL())
+		w.warns = true // of the one that is killed
 		boards, hosts = append(boards, w), append(hosts, strings.TrimPrefix(w.url, "http://"))
 	}
 	// delivers runs the check through nginx, and wants the nurses of the ward on the instances named, in equal shares.
@@ -52,10 +60,6 @@ func TestWardboardBehindNginx(t *testing.T) {
 	t.Run("round-robin", func(t *testing.T) { delivers(t, startNginx(t, path, hosts), hosts...) })
 	// The page through nginx, which keeps the Host header: the Origin of its sockets, and of what it posts, fits.
 	t.Run("page", func(t *testing.T) {
-		browser, ok := browserPath()
-		if !ok {
-			integration.Missing(t, "browser", "no chromium or google-chrome on PATH")
-		}
 		p := openBrowser(t, browser)
 		p.open(startNginx(t, path, hosts))
 		p.raise(hosts[1])
@@ -84,11 +88,35 @@ func TestWardboardBehindNginx(t *testing.T) {
 			}
 		}
 	})
-	t.Run("one was killed", func(t *testing.T) {
+	// The nurses whose instance dies come back on the others by their tokens: in their ward, without joining, and they are told
+	// that they may have missed alerts. The next one reaches all.
+	t.Run("one is killed", func(t *testing.T) {
 		url := startNginx(t, path, hosts)
+		p := openBrowser(t, browser)
+		p.open(url)
+		p.poll(`document.querySelectorAll(".nurse[data-token='of her ward']").length === 12`)
+		before := p.nurses(`[data-instance="` + hosts[1] + `"]`)
 		boards[1].kill(t)
+		p.poll(fmt.Sprintf(`document.querySelectorAll(".nurse[data-resumed=true]").length === %d`, strings.Count(before, "Nurse")))
+		p.ready()
+		// All of them, and nobody else.
+		p.poll(fmt.Sprintf(`[...document.querySelectorAll(".nurse[data-resumed=true] .what")].filter(
+			e => e.innerText === "back in her ward, may have missed alerts").length === %d`, strings.Count(before, "Nurse")))
+		if after := p.nurses(`[data-resumed=true]`); before == "" || after != before || p.nurses(`[data-instance="`+hosts[1]+`"]`) != "" {
+			t.Errorf("%s were on the dead instance, %s are back", before, after)
+		}
+		p.wantRollOf(9)
+		p.raise(hosts[0])
+		p.wantVerdict(1, "good", "9 of 9 nurses were reached")
 		delivers(t, url, hosts[0], hosts[2])
 	})
+}
+
+// nurses names the nurses that are shown with an attribute, sorted.
+func (p *page) nurses(with string) string {
+	p.t.Helper()
+	return run(p, chromedp.Evaluate[string](fmt.Sprintf(
+		`[...document.querySelectorAll(%q)].map(n => n.innerText.match(/Nurse \d+/)[0]).sort().join(", ")`, ".nurse"+with)))
 }
 
 func httpStatus(t *testing.T, url string) int {

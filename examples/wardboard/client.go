@@ -19,6 +19,7 @@ type client struct {
 
 	instance string
 	node     backplane.NodeID
+	token    string // the newest, with which the client could come back
 	state    string // of the instance's backplane, as told last
 
 	alerts map[string]int               // copies of each alert
@@ -35,35 +36,47 @@ type fence struct {
 // dialClient connects to an instance or to a balancer in front of some, and joins a ward. When it has returned nil, every
 // alert to the ward that is raised from then on arrives.
 func dialClient(ctx context.Context, base, name, ward string) (*client, error) {
-	u, err := url.Parse(base)
-	if err != nil {
+	c := &client{name: name, ward: ward, alerts: make(map[string]int), fences: make(map[fence][]backplane.NodeID)}
+	if err := c.dial(ctx, base); err != nil {
 		return nil, err
 	}
-	u = u.JoinPath("ws")
-	u.RawQuery = url.Values{"nurse": {name}}.Encode()
-	ws, _, err := websocket.Dial(ctx, u.String(), nil) //nolint:bodyclose // the library closes it
-	if err != nil {
-		return nil, err
-	}
-	c := &client{name: name, ward: ward, ws: ws, alerts: make(map[string]int), fences: make(map[fence][]backplane.NodeID)}
-	if err = c.enter(ctx); err != nil {
+	if err := c.enter(ctx); err != nil {
 		c.close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *client) enter(ctx context.Context) error {
-	e, err := c.await(ctx, typeWelcome)
+func (c *client) dial(ctx context.Context, base string) error {
+	u, err := url.Parse(base)
 	if err != nil {
 		return err
 	}
-	c.instance, c.node, c.state = e.Instance, e.Node, e.State
-	if err = c.send(ctx, request{Type: typeJoin, Ward: c.ward}); err != nil {
+	u = u.JoinPath("ws")
+	u.RawQuery = url.Values{"nurse": {c.name}}.Encode()
+	c.ws, _, err = websocket.Dial(ctx, u.String(), nil) //nolint:bodyclose // the library closes it
+	return err
+}
+
+func (c *client) enter(ctx context.Context) error {
+	if _, err := c.hello(ctx); err != nil {
 		return err
 	}
-	_, err = c.await(ctx, typeJoined)
+	if err := c.send(ctx, request{Type: typeJoin, Ward: c.ward}); err != nil {
+		return err
+	}
+	_, err := c.await(ctx, typeJoined)
 	return err
+}
+
+// hello presents the token, if there is one, and returns the welcome.
+func (c *client) hello(ctx context.Context) (event, error) {
+	if err := c.send(ctx, request{Type: typeHello, Resume: c.token}); err != nil {
+		return event{}, err
+	}
+	e, err := c.await(ctx, typeWelcome)
+	c.instance, c.node, c.state = e.Instance, e.Node, e.State
+	return e, err
 }
 
 // raise raises an alert and returns it once the backplane has taken it.
@@ -110,6 +123,8 @@ func (c *client) await(ctx context.Context, kind string) (event, error) {
 			c.alerts[e.ID]++
 		case typeMissed:
 			c.missed++
+		case typeResume:
+			c.token = e.Token
 		case typeStatus:
 			c.state = e.State
 		case typeFence:

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+
+	"github.com/gobackplane/backplane"
 )
 
 // farm is what one process runs: a row of instances behind a balancer, and beside it the same row without a backplane
@@ -121,8 +123,11 @@ func (f *farm) startInstance(ctx context.Context, s *seats, name, address, other
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	in, err := newInstance(name, description{backplane: s.name(), other: other}, node, s.o.Logger)
+	in, err := newInstance(name, description{backplane: s.name(), other: other}, node, s.key, s.o.Logger)
 	if err != nil {
+		if errors.Is(err, backplane.ErrInvalidOption) { // all others are right
+			err = fmt.Errorf("%s: must be 32 to 1,024 characters, not all the same", keyVariable)
+		}
 		return nil, errors.Join(err, l.Close(), node.Close(ctx))
 	}
 	in.serve(l)

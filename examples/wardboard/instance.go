@@ -52,7 +52,7 @@ type description struct {
 	other     string
 }
 
-func newInstance(name string, d description, node *backplane.Node, log *slog.Logger) (*instance, error) {
+func newInstance(name string, d description, node *backplane.Node, key []byte, log *slog.Logger) (*instance, error) {
 	in := &instance{name: name, desc: d, node: node, log: log, state: node.Health().State, clients: make(map[*hubkit.Connection]struct{})}
 	hub, err := hubkit.New(node, hubkit.Options{
 		Name:    "ward",
@@ -60,6 +60,13 @@ func newInstance(name string, d description, node *backplane.Node, log *slog.Log
 		OnGap: func(_ context.Context, g hubkit.Gap, concerned []*hubkit.Connection) {
 			// The clients concerned are told by socket.Write. What the instance itself holds would be fetched anew here.
 			log.Warn("alerts may have been missed", "cause", g.Cause, "clients", len(concerned))
+		},
+		// A client that comes back, to whatever instance, is in its wards again before it hears anything.
+		Resume: hubkit.ResumeOptions{
+			Keys:     []hubkit.ResumeKey{{ID: "wardboard", Secret: key}},
+			MaxToken: maxToken,
+			// A real server asks here whether the nurse may still see these wards.
+			Restore: func(_ context.Context, r hubkit.Resumption) ([]string, error) { return r.Groups, nil },
 		},
 		Logger: log,
 	})
@@ -124,6 +131,10 @@ func (in *instance) serveSocket(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer cancel()
 	c, err := in.connect(ctx, ws, nurse)
+	if errors.Is(err, errNoHello) {
+		_ = ws.Close(websocket.StatusProtocolError, err.Error()) // the client may be gone
+		return
+	}
 	if err != nil {
 		_ = ws.Close(websocket.StatusTryAgainLater, "the backplane cannot be reached") // the client is gone if this fails
 		return
@@ -138,10 +149,28 @@ func (in *instance) serveSocket(w http.ResponseWriter, r *http.Request) {
 	<-c.Done() // nobody touches the socket after this function has returned
 }
 
+var errNoHello = errors.New("the first message must be a hello")
+
+// connect makes a connection of a WebSocket, when the client has said hello. A token is better there than in the query, which
+// ends up in the logs of balancers.
 func (in *instance) connect(ctx context.Context, ws *websocket.Conn, nurse string) (*hubkit.Connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	return in.hub.Connect(ctx, socket{ws}, hubkit.ConnectOptions{Label: nurse})
+	_, data, err := ws.Read(ctx)
+	if err != nil {
+		return nil, errNoHello
+	}
+	hello, err := parseRequest(data)
+	if err != nil || hello.Type != typeHello {
+		return nil, errNoHello
+	}
+	o := hubkit.ConnectOptions{Label: nurse, Resume: hello.Resume}
+	c, err := in.hub.Connect(ctx, socket{ws}, o)
+	if errors.Is(err, hubkit.ErrResume) {
+		o.Resume = "" // who cannot come back is a new client, in no ward
+		c, err = in.hub.Connect(ctx, socket{ws}, o)
+	}
+	return c, err
 }
 
 // ping keeps a silent socket from being cut, and finds those whose other end is gone. It ends with ctx.
@@ -191,8 +220,9 @@ func (in *instance) handle(ctx context.Context, c *hubkit.Connection, req reques
 	defer cancel()
 	var err error
 	switch req.Type {
+	case typeHello:
+		in.reply(c, event{Type: typeError, Text: "hello is the first message, and only that"})
 	case typeJoin:
-		// A client that connects again is a new connection, maybe on another instance: it joins its wards again.
 		if len(c.Groups()) >= maxWards {
 			in.reply(c, event{Type: typeError, Text: fmt.Sprintf("a client can be in %d wards at most", maxWards)})
 			return
@@ -235,6 +265,7 @@ func (in *instance) welcome(c *hubkit.Connection) {
 	e := event{
 		Type: typeWelcome, Instance: in.name, Node: in.node.ID(), Members: in.members(),
 		Backplane: in.desc.backplane, Other: in.desc.other,
+		Resumed: c.Resumed(), Wards: c.Groups(),
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -149,7 +149,7 @@ func openInstance(t *testing.T, broker *inmem.Broker, name string) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := newInstance(name, description{}, node, slog.New(slog.DiscardHandler))
+	in, err := newInstance(name, description{}, node, []byte("a key for the tokens of these tests"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/gobackplane/backplane"
@@ -17,18 +19,28 @@ import (
 // namespace keeps ward boards apart from what else is on the broker, unless the URL names another one.
 const namespace = "wardboard"
 
+// keyVariable names the variable of the environment with the key of resume tokens, from 32 characters on; make one with
+// "openssl rand -hex 32". Without it each process has a key of its own, and its clients come back to that process only.
+const keyVariable = "WARDBOARD_KEY"
+
 // seats opens the nodes of the instances of this process.
 type seats struct {
 	url  string
 	open func() transport.Opener
 	o    backplane.Options
 
+	// key is that of the instances' resume tokens: equal for all, or what one makes the others refuse.
+	key []byte
+
 	broker *inmem.Broker // that all nodes meet on; nil where it is not in this process, or each node has one of its own
 }
 
 // newSeats reads the backplane's URL; it does no I/O.
 func newSeats(rawurl string, logger *slog.Logger) (*seats, error) {
-	s := &seats{url: rawurl, o: backplane.Options{Logger: logger}}
+	s := &seats{url: rawurl, o: backplane.Options{Logger: logger}, key: []byte(os.Getenv(keyVariable))}
+	if len(s.key) == 0 {
+		s.key = []byte(rand.Text() + rand.Text())
+	}
 	if rawurl == noBackplane {
 		// A broker for each instance: no two of them ever meet. This is a hub server that has no backplane.
 		s.open = func() transport.Opener { return inmem.NewBroker().Opener() }

@@ -34,6 +34,8 @@ class Nurse {
     this.seen = 0;
     this.tries = 0;
     this.out = false; // thrown out: she does not come back by herself
+    this.token = undefined; // the newest, with which she comes back on any instance
+    this.unsure = false; // alerts may be missing, and she is not yet back
     this.again = this.element.querySelector(".again");
     this.again.addEventListener("click", () => this.connect());
     this.show("waiting", "connecting …");
@@ -48,8 +50,10 @@ class Nurse {
       url.protocol = url.protocol.replace("http", "ws");
       url.searchParams.set("nurse", `Nurse ${this.number}`);
       this.socket = new WebSocket(url);
+      this.socket.onopen = () => this.send({ type: "hello", resume: this.token });
       this.socket.onmessage = m => this.hear(JSON.parse(m.data), joined);
       this.socket.onclose = e => {
+        this.unsure ||= this.instance !== null;
         this.instance = null;
         this.out = e.code === thrownOut;
         this.show(this.out ? "out" : "offline", this.out ? `disconnected: ${e.reason}` : "connecting again …");
@@ -58,11 +62,11 @@ class Nurse {
         roll.soon();
         if (this.out) {
           this.again.hidden = false;
+          this.token = undefined;
           joined(); // the others need not wait for her
           return;
         }
-        // Connect again, to whatever instance has its turn, and join again: an instance knows only its own connections.
-        // Not at once, and not all at the same moment.
+        // Connect again, to whatever instance has its turn. Not at once, and not all at the same moment.
         const wait = Math.min(5000, 250 * 2 ** this.tries++) * (0.5 + Math.random());
         setTimeout(() => this.connect().then(joined), wait);
       };
@@ -79,16 +83,16 @@ class Nurse {
       case "welcome":
         place = event;
         this.at = event;
-        this.send({ type: "join", ward: this.ward.name });
+        // Whose token was accepted is in her ward already. All others join: an instance knows only its own connections.
+        if (event.wards?.includes(this.ward.name)) this.enter("back in her ward", joined);
+        else this.send({ type: "join", ward: this.ward.name });
         break;
       case "joined":
-        this.tries = 0;
-        this.instance = this.at.instance;
-        column(this.instance).add(this);
-        this.show("waiting", "no alert yet");
-        ready();
-        roll.soon();
-        joined();
+        this.enter("joined again", joined);
+        break;
+      case "resume":
+        this.token = event.token;
+        this.element.dataset.token = this.instance ? "of her ward" : "";
         break;
       case "alert":
         arrived(this, event);
@@ -100,7 +104,8 @@ class Nurse {
         fenced(this, event);
         break;
       case "missed":
-        this.show("unsure", "may have missed alerts, fetches anew");
+        if (this.instance) this.show("unsure", "may have missed alerts, fetches anew");
+        else this.unsure = true; // it comes before the welcome of those who are back
         break;
       case "status":
         place.state = event.state;
@@ -115,6 +120,21 @@ class Nurse {
         tell("bad", "The alert could not be sent", event.text);
         break;
     }
+  }
+
+  // enter is called when she is in her ward. Who was there before may have missed something: a real client fetches it here.
+  enter(how, joined) {
+    this.tries = 0;
+    this.instance = this.at.instance;
+    this.entered = rounds;
+    this.element.dataset.resumed = Boolean(this.at.resumed);
+    column(this.instance).add(this);
+    if (this.unsure) this.show("unsure", `${how}, may have missed alerts`);
+    else this.show("waiting", "no alert yet");
+    this.unsure = false;
+    ready();
+    roll.soon();
+    joined();
   }
 
   show(state, what) {
@@ -202,7 +222,7 @@ function arrived(nurse, alert) {
   if (nurse.ward !== ward) return nurse.show("wrong", "got an alert of another ward");
   if (copies > 1) return nurse.show("wrong", `got the alert ${copies} times`);
   nurse.show("got", alert.text);
-  if (!round.reached.has(nurse.instance)) {
+  if (nurse.instance && !round.reached.has(nurse.instance)) {
     round.reached.add(nurse.instance);
     fly(columns.get(alert.instance), columns.get(nurse.instance));
   }
@@ -219,7 +239,7 @@ function fenced(nurse, fence) {
 
 // complete reports whether a nurse has all of this round that it will ever get.
 function complete(nurse) {
-  if (!nurse.instance) return true;
+  if (!nurse.instance || nurse.entered === rounds) return true; // not there, or come in the middle of it
   const heard = round.fences.get(nurse);
   const members = heard?.get(nurse.at.node);
   return members && (heard.has(round.node) || !members.includes(round.node));

@@ -12,7 +12,11 @@ import (
 
 // The protocol between a client and its instance: JSON objects in text messages, told apart by "type".
 //
-// A client sends
+// A client sends first of all
+//
+//	hello   resume      its newest resume token; none if it is a new client
+//
+// and then
 //
 //	join    ward        hear the alerts of a ward
 //	alert   ward, text  raise an alert; it reaches everybody in the ward, on whatever instance
@@ -21,7 +25,9 @@ import (
 //
 // and gets
 //
-//	welcome   first of all: which instance it is connected to
+//	welcome   which instance it is connected to, and which wards it is in: those of its past, where its token was accepted.
+//	          Alerts of these, and "missed", may come before it
+//	resume    a token to keep in place of the one before, for the next hello
 //	joined    from now on every alert to the ward arrives
 //	alert     somebody has raised one
 //	sent      the client's own alert has been taken by the backplane
@@ -42,6 +48,7 @@ import (
 
 // The types of messages.
 const (
+	typeHello = "hello"
 	typeJoin  = "join"
 	typeAlert = "alert"
 	typeFence = "fence"
@@ -49,6 +56,7 @@ const (
 	typeHealth = "health"
 
 	typeWelcome = "welcome"
+	typeResume  = "resume"
 	typeJoined  = "joined"
 	typeSent    = "sent"
 	typeMissed  = "missed"
@@ -62,6 +70,7 @@ const (
 	maxText    = 200  // bytes of an alert
 	maxName    = 64   // bytes of the name of a ward or fence
 	maxWards   = 8    // wards that one client may be in
+	maxToken   = 2048 // bytes of a resume token; the names of all wards fit
 )
 
 // request is what a client sends.
@@ -70,6 +79,8 @@ type request struct {
 	Ward string `json:"ward"`
 	Text string `json:"text,omitempty"`
 	ID   string `json:"id,omitempty"`
+
+	Resume string `json:"resume,omitempty"`
 }
 
 // event is what a client gets. Each type uses the fields that it needs.
@@ -79,6 +90,10 @@ type event struct {
 	Ward string `json:"ward,omitempty"`
 	Text string `json:"text,omitempty"`
 	By   string `json:"by,omitempty"` // the client that raised the alert
+
+	Token   string   `json:"token,omitempty"`   // for the next hello
+	Resumed bool     `json:"resumed,omitempty"` // whether the token of the hello was accepted
+	Wards   []string `json:"wards,omitempty"`   // that the client is in
 
 	// The instance that sent the alert or fence, or that welcomes.
 	Instance string             `json:"instance,omitempty"`
@@ -107,7 +122,7 @@ func parseRequest(data []byte) (request, error) {
 		return r, errors.New("not a JSON object with texts for type, ward, text and id")
 	}
 	switch r.Type {
-	case typeHealth:
+	case typeHello, typeHealth:
 		return r, nil
 	case typeJoin:
 	case typeAlert:

@@ -20,6 +20,11 @@ func (s socket) Write(ctx context.Context, batch []hubkit.Delivery) error {
 				return err
 			}
 		}
+		if d.Resume != "" {
+			if err := s.ws.Write(ctx, websocket.MessageText, event{Type: typeResume, Token: d.Resume}.encode()); err != nil {
+				return err
+			}
+		}
 		if d.Payload == nil {
 			continue
 		}
