@@ -38,8 +38,9 @@ innocent-short: ## the same with 40 short runs in all, as in CI
 bench: ## all benchmarks; ARGS go to go test, for example ARGS='-count 6'
 	@bash scripts/each.sh go test -run '^$$' -bench . -benchmem $(ARGS) ./...
 
-docs: ## write docs/contract.md and docs/matrix.md of the suite's properties and broken backplanes
+docs: ## write docs/contract.md, docs/matrix.md and docs/hub-contract.md of the suites' properties and what they catch
 	@go test -count=1 -run '^(TestContractDocument|TestMatrix)$$' ./conformance -update
+	@go test -count=1 -run '^TestHubContractDocument$$' ./conformance/hubtest -update
 
 report: ## prove inmem, miniredis and a real Redis, and write docs/reports
 	@bash scripts/report.sh

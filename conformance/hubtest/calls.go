@@ -103,6 +103,7 @@ type outcome struct {
 // outcomes returns all. The ways in which ErrUnavailable has a more exact cause come before it.
 func outcomes() []outcome {
 	return []outcome{
+		{hubkit.ErrResume, "ErrResume"},
 		{hubkit.ErrPartial, "ErrPartial"},
 		{hubkit.ErrNotFound, "ErrNotFound"},
 		{backplane.ErrNodeLost, "ErrNodeLost"},

@@ -21,6 +21,7 @@ type client struct {
 	conn Connection // nil until Connect has returned; guarded by the world's mu, as all that follows
 
 	heard    []Delivery // in order
+	tokens   []string   // resume tokens that it was given
 	fences   map[string]bool
 	stuck    bool // writes wait
 	blocked  int  // writes that wait
@@ -57,6 +58,9 @@ func (w *world) connect(c *client, o ConnectOptions) error {
 	what := "Connect(" + c.name
 	if o.User != "" {
 		what += ", user " + short(o.User)
+	}
+	if o.Token != "" {
+		what += ", with a token"
 	}
 	return w.call(c.hub.seat, []string{c.name}, what+")", func(ctx context.Context) (string, error) {
 		conn, err := c.hub.raw.Connect(ctx, c, o)
@@ -121,6 +125,11 @@ func (c *client) set(what string, f func()) {
 // Deliver implements [Client].
 func (c *client) Deliver(ctx context.Context, d Delivery) error {
 	return c.write(ctx, func() {
+		if d.Token != "" {
+			c.eventf("%s is given a token", c.name)
+			c.tokens = append(c.tokens, d.Token)
+			return
+		}
 		if fence, is := strings.CutPrefix(string(d.Payload), fenceMark); is {
 			c.fences[fence] = true
 			if d.Missed == 0 && d.Gap == "" {
@@ -228,146 +237,6 @@ func shown(payload string) string {
 		return fmt.Sprintf("%q… of %d bytes", payload[:most/2], len(payload))
 	}
 	return strconv.Quote(payload)
-}
-
-// payloads returns what the client heard, and whether it was told of a gap.
-func (c *client) payloads() (payloads []string, gap bool) {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	for _, d := range c.heard {
-		if d.Payload != nil {
-			payloads = append(payloads, string(d.Payload))
-		}
-		gap = gap || d.Gap != ""
-	}
-	return payloads, gap
-}
-
-// got checks all that the client heard so far, in any order. It is for after a fence. What a gap covers may be missing.
-func (c *client) got(want ...string) {
-	have, gap := c.payloads()
-	want = slices.Clone(want)
-	slices.Sort(have)
-	slices.Sort(want)
-	c.compare(have, want, gap)
-}
-
-// gotInOrder is got where the order is promised.
-func (c *client) gotInOrder(want ...string) {
-	have, gap := c.payloads()
-	c.compare(have, want, gap)
-}
-
-// gotSomeOf checks that the client heard nothing else, and nothing twice.
-func (c *client) gotSomeOf(want ...string) {
-	have, _ := c.payloads()
-	slices.Sort(have)
-	want = slices.Clone(want)
-	slices.Sort(want)
-	if !isPart(have, want) {
-		c.w.failf([]*client{c}, "%s got %s, and it is a part of %s, each once", c.name, list(have), list(want))
-	}
-}
-
-// has checks how often the client heard one payload.
-func (c *client) has(payload string, times int) {
-	have, gap := c.payloads()
-	n := 0
-	for _, p := range have {
-		if p == payload {
-			n++
-		}
-	}
-	if n > times || n < times && !gap {
-		c.w.failf([]*client{c}, "%s got %s %d times, and it is %d", c.name, shown(payload), n, times)
-	}
-}
-
-// hasSince checks how often the client heard one payload, where earlier losses are no excuse.
-func (c *client) hasSince(payload string, times int) {
-	have, _ := c.payloads()
-	if n := len(slices.DeleteFunc(have, func(p string) bool { return p != payload })); n != times {
-		c.w.failf([]*client{c}, "%s got %s %d times, and it is %d", c.name, shown(payload), n, times)
-	}
-}
-
-// hears waits until the client hears a payload.
-func (c *client) hears(payload string) { c.hearsTimes(payload, 1) }
-
-// hearsTimes waits until the client has heard a payload some times.
-func (c *client) hearsTimes(payload string, times int) {
-	c.w.await([]*client{c}, c.name+" to hear "+shown(payload), func() bool {
-		n := 0
-		for _, d := range c.heard {
-			if string(d.Payload) == payload {
-				n++
-			}
-		}
-		return n >= times
-	})
-}
-
-// isWrittenTo waits until a write is stuck.
-func (c *client) isWrittenTo() {
-	c.w.await([]*client{c}, "a write to "+c.name, func() bool { return c.blocked > 0 })
-}
-
-// reads waits until the client has heard anything.
-func (c *client) reads() {
-	c.w.await([]*client{c}, c.name+" to hear what waits", func() bool { return len(c.heard) > 0 })
-}
-
-// deliveries returns all that was told to the client.
-func (c *client) deliveries() []Delivery {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	return slices.Clone(c.heard)
-}
-
-// gotAtLeast checks that the client heard everything, whatever else.
-func (c *client) gotAtLeast(want ...string) {
-	have, gap := c.payloads()
-	slices.Sort(have)
-	want = slices.Clone(want)
-	slices.Sort(want)
-	if !gap && !isPart(want, have) {
-		c.w.failf([]*client{c}, "%s got %s, and it is %s at least", c.name, list(have), list(want))
-	}
-}
-
-func (c *client) compare(have, want []string, gap bool) {
-	if slices.Equal(have, want) || gap && isPart(have, want) {
-		return
-	}
-	c.w.failf([]*client{c}, "%s got %s, and it is %s", c.name, list(have), list(want))
-}
-
-// isPart reports whether part is what is left of all when some are taken out.
-func isPart(part, all []string) bool {
-	for _, p := range part {
-		i := slices.Index(all, p)
-		if i < 0 {
-			return false
-		}
-		all = all[i+1:]
-	}
-	return true
-}
-
-func list(payloads []string) string {
-	const most = 8
-	if len(payloads) == 0 {
-		return "nothing"
-	}
-	var out []string
-	for i, p := range payloads {
-		if i == most {
-			out = append(out, fmt.Sprintf("… %d in all", len(payloads)))
-			break
-		}
-		out = append(out, shown(p))
-	}
-	return strings.Join(out, " ")
 }
 
 // ended waits until the connection has ended and checks why; any text will do where none is asked for.

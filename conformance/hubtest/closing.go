@@ -158,7 +158,8 @@ func drainPaced(w *world) {
 }
 
 func closeClean(w *world) {
-	all := w.crew()
+	first := w.open("", 1)[0] // what is made for all instances may be started by the first one
+	all := append(w.open("", crew-1), first)
 	stuck, mute := all[0].user("u", "4B"), all[0].user("u", "4C")
 	stuck.block()
 	for range 5 {
@@ -176,17 +177,23 @@ func closeClean(w *world) {
 	}
 	stuck.ended(ReasonGoingAway, "")
 	mute.ended(ReasonGoingAway, "")
+	for _, s := range all[:crew-1] {
+		s.isGone()
+	}
+}
+
+// isGone checks that no goroutine and no connection of a closed instance is left. What has told that it is done takes a moment to
+// be gone, and no event tells.
+func (s *seat) isGone() {
 	const looks = 200
-	for look := 0; ; look++ { // what ends by itself may need a moment
-		left, stacks := w.goroutines()
-		if left == 0 {
+	for range looks {
+		if left, _ := s.goroutines(); left == 0 && s.link.Open() == 0 {
 			return
 		}
-		if look == looks {
-			first, _, _ := strings.Cut(stacks, "\n\n")
-			w.fatalf("%d goroutines are left after Close, the first in\n%s", left, first)
-		}
-		w.within(10*time.Millisecond, func() bool { return false })
-		w.check()
+		s.w.within(10*time.Millisecond, func() bool { return false })
+		s.w.check()
 	}
+	left, stacks := s.goroutines()
+	first, _, _ := strings.Cut(stacks, "\n\n")
+	s.w.fatalf("%s was closed, and has %d goroutines and %d connections left, the first:\n%s", s.name, left, s.link.Open(), first)
 }

@@ -26,6 +26,8 @@ type Hooks struct {
 	// State is called with the name of each new state of the backplane, once and in order: [StateUp], [StateDown], or
 	// something between.
 	State func(state string)
+	// Restore decides which groups of a client that comes back still hold. nil where clients need not come back; see [Resumer].
+	Restore func(user string, groups []string) (still []string)
 }
 
 // The states that the suite knows.
@@ -105,6 +107,7 @@ type Delivery struct {
 	Payload []byte // nil for a notice alone
 	Missed  uint64 // messages that the outbox dropped right before
 	Gap     string // the cause, where messages may be missing before this; "" for none
+	Token   string // for the client to keep in place of the one before, where the delivery is that and nothing else; see [Resumer]
 }
 
 // Reason says why a connection ended.
@@ -120,6 +123,7 @@ const (
 	ReasonSlow      = "too slow"   // the outbox was full
 	ReasonFailed    = "failed"     // a write failed
 	ReasonGoingAway = "going away" // the instance drains or closes
+	ReasonReplaced  = "replaced"   // the client has come back by another connection
 )
 
 // ConnectOptions describe a connection.
@@ -129,6 +133,8 @@ type ConnectOptions struct {
 	Outbox int
 	// Drop says that a message that does not fit makes room by dropping, rather than ending the connection.
 	Drop bool
+	// Token is the newest one that the client was given on an earlier connection; "" for a new client. See [Resumer].
+	Token string
 }
 
 // Target says who is meant: the union of what is named, without the exceptions.
@@ -186,4 +192,11 @@ type UserGroups interface {
 	// JoinUser makes a user a member of a group for a time, 0 for good, and LeaveUser ends that.
 	JoinUser(ctx context.Context, user, group string, ttl time.Duration) (changed int, err error)
 	LeaveUser(ctx context.Context, user, group string) (changed int, err error)
+}
+
+// Resumer is a [Hub] whose clients come back on any instance by a token, where it was made with [Hooks.Restore]. A token that is
+// not accepted is hubkit.ErrResume.
+type Resumer interface {
+	// TokenLifetime is how long a token is accepted.
+	TokenLifetime() time.Duration
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,8 +30,8 @@ const (
 
 	// watchdog is how many patiences a single call may take. Each is bounded by one, so beyond this the hub ignores its context.
 	watchdog = 2
-	// atOnce is how many properties run at the same time outside a bubble.
-	atOnce = 8
+	// atOnce is how many properties run at the same time outside a bubble. Most of them wait for a farm to settle.
+	atOnce = 16
 	// afterglow is how long a bubble goes on after its property, of its own clock: what ends by itself, if late, ends in it.
 	afterglow = 2 * time.Hour
 )
@@ -158,17 +157,18 @@ func (s *suite) proveAll(ctx context.Context, properties []Property) []chan Resu
 	if s.bubble {
 		lanes = 1
 	}
-	var mu sync.Mutex
-	next := 0
-	take := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		next++
-		return next - 1
+	order := make(chan int, len(properties))
+	for _, slow := range []bool{true, false} { // what takes long begins early
+		for i, p := range properties {
+			if p.Slow == slow {
+				order <- i
+			}
+		}
 	}
+	close(order)
 	for range lanes {
 		go func() {
-			for i := take(); i < len(properties); i = take() {
+			for i := range order {
 				results[i] <- s.prove(ctx, properties[i])
 			}
 		}()

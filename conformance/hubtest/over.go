@@ -59,6 +59,14 @@ func (n *kitNode) Hub(name string, hooks Hooks) (Hub, error) {
 		hooks.Gap(g.Cause.String(), ids)
 	}
 	o.OnState = func(h backplane.Health) { hooks.State(h.State.String()) }
+	if hooks.Restore != nil {
+		o.Resume = hubkit.ResumeOptions{
+			Keys: []hubkit.ResumeKey{{ID: "hubtest", Secret: []byte("no secret: the suite's own, 0123456789")}},
+			Restore: func(_ context.Context, r hubkit.Resumption) ([]string, error) {
+				return hooks.Restore(r.User, r.Groups), nil
+			},
+		}
+	}
 	h, err := hubkit.New(n.bp, o)
 	switch {
 	case err == nil:
@@ -76,6 +84,9 @@ func (n *kitNode) Hub(name string, hooks Hooks) (Hub, error) {
 // kitHub is a hub of package hubkit.
 type kitHub struct{ h *hubkit.Hub }
 
+// TokenLifetime is the default of hubkit.ResumeOptions.
+func (k kitHub) TokenLifetime() time.Duration { return 10 * time.Minute }
+
 // storingHub is one over a backplane with a store.
 type storingHub struct{ kitHub }
 
@@ -92,7 +103,7 @@ func (k kitHub) Connect(ctx context.Context, client Client, o ConnectOptions) (C
 	if o.Drop {
 		out.Policy = hubkit.DropOldest
 	}
-	c, err := k.h.Connect(ctx, kitConn{client}, hubkit.ConnectOptions{User: o.User, Outbox: out})
+	c, err := k.h.Connect(ctx, kitConn{client}, hubkit.ConnectOptions{User: o.User, Outbox: out, Resume: o.Token})
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +189,7 @@ type kitConn struct{ client Client }
 
 func (k kitConn) Write(ctx context.Context, batch []hubkit.Delivery) error {
 	for _, d := range batch {
-		told := Delivery{Payload: d.Payload, Missed: d.Missed}
+		told := Delivery{Payload: d.Payload, Missed: d.Missed, Token: d.Resume}
 		if d.Gap != nil {
 			told.Gap = d.Gap.Cause.String()
 		}

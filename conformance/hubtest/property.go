@@ -35,6 +35,8 @@ const (
 	AbilityKill       Ability = "instances that can be killed"
 	AbilityRaw        Ability = "a backplane below that is shown (Publisher)"
 	AbilityUserGroups Ability = "memberships of users (UserGroups)"
+	AbilityResume     Ability = "clients that come back (Resumer)"
+	AbilityFreeTime   Ability = "time that costs nothing (Bubble)"
 )
 
 // Properties returns all properties, in the order of the guarantees.
@@ -53,5 +55,6 @@ func Properties() []Property {
 		gapProperties(),
 		closingProperties(),
 		userProperties(),
+		resumeProperties(),
 	)
 }

@@ -77,6 +77,9 @@ func (s *seat) hub(name string) *hub {
 			s.w.change()
 		},
 	}
+	if s.w.property.Contract == resumeChapter {
+		hooks.Restore = func(user string, groups []string) []string { return s.restores(user, groups) }
+	}
 	var err error
 	s.labelled(func() { h.raw, err = s.node.Hub(name, hooks) })
 	if err != nil {

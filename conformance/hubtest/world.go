@@ -38,6 +38,7 @@ type world struct {
 	seats         []*seat            // the instances
 	clients       []*client          // without the fences' own
 	groups, users map[[2]string]bool // by hub: where something was sent to
+	restored      []restoring        // the calls of restore hooks
 	tokens        int                // of fences
 }
 
@@ -343,13 +344,13 @@ func (s *seat) instance() conformance.Instance {
 	}
 }
 
-// goroutines returns the stacks of the live goroutines that the instances of a world have started, and how many there are.
-func (w *world) goroutines() (count int, stacks string) {
+// goroutines returns the stacks of the live goroutines that the instance has started, and how many there are.
+func (s *seat) goroutines() (count int, stacks string) {
 	var profile bytes.Buffer
 	if err := pprof.Lookup("goroutine").WriteTo(&profile, 1); err != nil {
 		return 0, "" // a buffer takes everything
 	}
-	owned := fmt.Sprintf("%q:\"%s/n", labels, w.name)
+	owned := fmt.Sprintf("%q:\"%s/%s\"", labels, s.w.name, s.name)
 	var out strings.Builder
 	for block := range strings.SplitSeq(profile.String(), "\n\n") {
 		if strings.Contains(block, owned) {

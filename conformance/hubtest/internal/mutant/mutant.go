@@ -31,7 +31,7 @@ type Mutant struct {
 // All returns all mutants.
 func All() []Mutant {
 	return slices.Concat(
-		names(), delivery(), received(), copies(), operations(), wide(), asking(), races(), clients(), queries(), dying(), life(), userGroups(),
+		names(), delivery(), received(), copies(), operations(), wide(), asking(), races(), clients(), queries(), dying(), life(), userGroups(), tokens(),
 	)
 }
 
@@ -67,6 +67,8 @@ type world struct {
 	mu    sync.Mutex
 	conns map[string]*connection // guarded by mu; by id, in all hubs, those that have ended too
 	hubs  []*hub                 // guarded by mu
+
+	still []string // guarded by mu; what was restored last
 
 	questions questions
 }
@@ -104,6 +106,7 @@ type (
 	wholeHub interface {
 		hubtest.Hub
 		hubtest.UserGroups
+		hubtest.Resumer
 	}
 )
 
@@ -141,6 +144,7 @@ func (n *node) Hub(name string, hooks hubtest.Hooks) (hubtest.Hub, error) {
 		return c.Connection.Reply(question, answer, err)
 	}
 	h.invoke, h.count, h.list = h.wholeHub.Invoke, h.wholeHub.Count, h.wholeHub.List
+	h.connect = h.wholeHub.Connect
 	h.drain, h.joinUser, h.leaveUser = h.wholeHub.Drain, h.wholeHub.JoinUser, h.wholeHub.LeaveUser
 	h.lists = func(string, hubtest.Info) {}
 	n.world.mu.Lock()
@@ -189,6 +193,7 @@ type hub struct {
 	name string
 	node *node
 
+	connect   func(ctx context.Context, c hubtest.Client, o hubtest.ConnectOptions) (hubtest.Connection, error)
 	send      func(ctx context.Context, to hubtest.Target, payload []byte) error
 	client    func(hubtest.Client) hubtest.Client // what the hub writes to
 	joins     func(ctx context.Context, c *connection, group string) error
@@ -245,7 +250,7 @@ func (c *connection) Reply(question string, answer []byte, err error) error {
 
 func (h *hub) Connect(ctx context.Context, client hubtest.Client, o hubtest.ConnectOptions) (hubtest.Connection, error) {
 	client = h.client(client)
-	healthy, err := h.wholeHub.Connect(ctx, client, o)
+	healthy, err := h.connect(ctx, client, o)
 	if err != nil {
 		return nil, err
 	}
