@@ -29,6 +29,10 @@ func testWardboardWard(t *testing.T, program string) {
 		p.wantRoll("8 nurses on 3 instances.", map[string]int{"A": 3, "B": 2, "C": 3})
 		p.poll(`document.querySelector("#roll-said").innerText === ` + fmt.Sprintf("%q", out+" was disconnected."))
 		p.wantOut(out, "disconnected: taken off the list, at instance ")
+		// With the keyboard: the focus does not get lost with the entry.
+		if at := run(p, chromedp.Evaluate[string](`document.activeElement.closest("#roll li")?.innerText ?? ""`)); !strings.Contains(at, "Disconnect") {
+			t.Errorf("the focus is at %q, want it at another button of the list", at)
+		}
 		p.raise("B") // two nurses are there still
 		p.wantVerdict(1, "good", "8 of 8 nurses were reached")
 

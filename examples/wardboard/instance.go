@@ -140,7 +140,7 @@ func (in *instance) serveSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var pinging sync.WaitGroup
-	pinging.Go(func() { ping(ctx, ws) })
+	pinging.Go(func() { ping(ctx, ws, pingInterval) })
 	defer pinging.Wait()
 	in.read(ctx, ws, c)
 	cancel()
@@ -174,8 +174,8 @@ func (in *instance) connect(ctx context.Context, ws *websocket.Conn, nurse strin
 }
 
 // ping keeps a silent socket from being cut, and finds those whose other end is gone. It ends with ctx.
-func ping(ctx context.Context, ws *websocket.Conn) {
-	tick := time.NewTicker(pingInterval)
+func ping(ctx context.Context, ws *websocket.Conn, interval time.Duration) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
@@ -183,7 +183,7 @@ func ping(ctx context.Context, ws *websocket.Conn) {
 			return
 		case <-tick.C:
 		}
-		answer, cancel := context.WithTimeout(ctx, pingInterval)
+		answer, cancel := context.WithTimeout(ctx, interval)
 		err := ws.Ping(answer)
 		cancel()
 		if err != nil {

@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/gobackplane/backplane"
@@ -164,6 +169,58 @@ func openInstance(t *testing.T, broker *inmem.Broker, name string) *instance {
 		}
 	})
 	return in
+}
+
+// Who answers pings stays; who does not, because the network or the client hangs, is gone after the second.
+func TestPing(t *testing.T) {
+	const interval = 200 * time.Millisecond
+	ended := make(chan error, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			ended <- err
+			return
+		}
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		defer cancel()
+		var pinging sync.WaitGroup
+		pinging.Go(func() { ping(ctx, ws, interval) })
+		_, _, err = ws.Read(ctx)
+		cancel()
+		pinging.Wait()
+		ended <- err
+	}))
+	defer server.Close()
+
+	pings := make(chan struct{}, 100)
+	o := &websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool {
+		pings <- struct{}{}
+		return true
+	}}
+	ws, _, err := websocket.Dial(bounded(t), server.URL, o) //nolint:bodyclose // the library closes it
+	if err != nil {
+		t.Fatal(err)
+	}
+	reading := ws.CloseRead(bounded(t))
+	for range 3 {
+		<-pings
+	}
+	if reading.Err() != nil {
+		t.Error("who answers was closed")
+	}
+	_ = ws.CloseNow() // it ends the server's reading
+	if err = <-ended; err == nil {
+		t.Error("the server has read something")
+	}
+
+	ws, _, err = websocket.Dial(bounded(t), server.URL, nil) //nolint:bodyclose // the library closes it
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = <-ended; !errors.Is(err, net.ErrClosed) { // closed here: the client, which does not read, is still there
+		t.Errorf("who does not answer: %v", err)
+	}
+	_ = ws.CloseNow() // it is dead
 }
 
 func TestPage(t *testing.T) {

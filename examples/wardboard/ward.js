@@ -69,7 +69,6 @@ export class Roll {
       if ($("roll").children[i] !== entry) $("roll").insertBefore(entry, $("roll").children[i] ?? null);
     });
     const on = new Set(nurses.map(n => n.instance)).size;
-    const whole = roll.missing.length === 0 && !roll.settling;
     let note = nurses.length === 0 ? "Nobody" : `${some(nurses.length, "nurse")} on ${some(on, "instance")}`;
     if (roll.more) note = `The first ${nurses.length} nurses`;
     if (roll.missing.length > 0) {
@@ -78,10 +77,11 @@ export class Roll {
     } else if (roll.settling) {
       note += `; instance ${roll.instance} has just come and may not know all others yet`;
     }
-    $("ward").dataset.state = whole ? "whole" : "partial";
+    const state = roll.missing.length > 0 ? "partial" : roll.settling ? "settling" : "whole";
+    $("ward").dataset.state = state;
     set($("roll-note"), note + ".");
     set($("roll-by"), this.alone ? `Instance ${roll.instance} says so, which knows only its own. Another one says something else.`
-      : `As instance ${roll.instance} says; any other says the same.`);
+      : state === "whole" ? `As instance ${roll.instance} says; any other says the same.` : `As instance ${roll.instance} says.`);
   }
 
   make(nurse) {
@@ -109,7 +109,8 @@ export class Roll {
   }
 
   async disconnect(nurse, button) {
-    button.disabled = true;
+    if (button.ariaDisabled) return;
+    button.ariaDisabled = "true"; // a button that is really disabled loses the focus
     let said = `${nurse.name} was disconnected.`;
     try {
       const answer = await fetch(`disconnect?id=${encodeURIComponent(nurse.id)}`, { method: "POST" });
@@ -117,7 +118,7 @@ export class Roll {
     } catch {
       said = `${nurse.name} may not have been disconnected: no instance answers.`;
     }
-    button.disabled = false;
+    button.ariaDisabled = null;
     set($("roll-said"), said);
     this.soon();
   }
