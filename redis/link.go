@@ -19,7 +19,7 @@ type link struct {
 	bus   *bus
 	pub   *publisher
 	sub   *session
-	store *line // opened when it is used
+	store *lines // opened when they are used
 
 	queue    chan *command // unbuffered: what send takes is written, what it does not take was never sent
 	expected chan *command // written, and not yet confirmed or refused; the server answers in order
@@ -38,7 +38,7 @@ const maxExpected = 64
 
 func newLink(b *bus, pub, sub *session) *link {
 	return &link{
-		bus: b, pub: newPublisher(b, pub), sub: sub, store: newLine(b, pub.addr, storing, nil),
+		bus: b, pub: newPublisher(b, pub), sub: sub, store: newLines(b, pub.addr, storing),
 		queue: make(chan *command), expected: make(chan *command, maxExpected),
 		sent: make(chan struct{}), received: make(chan struct{}), dead: make(chan struct{}),
 	}

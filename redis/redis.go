@@ -28,7 +28,7 @@
 // or connected anew behind the engine's back, and the fate of every frame is known (decision 0008 in docs/decisions).
 // When the subscribing connection fails the link is down. When the publishing connection fails, the publish in progress
 // says so, and the next one makes a new connection. The store has a third connection to the same server, made when it is
-// first used; there go-redis speaks. Pub/sub ignores database numbers: the namespace is what separates
+// first used, and up to eight for calls at the same time; there go-redis speaks. Pub/sub ignores database numbers: the namespace is what separates
 // applications.
 package redis
 

@@ -200,8 +200,8 @@ func (b *bus) script(ctx context.Context, script, key string, args ...any) error
 	}
 }
 
-// ask lets f talk to the server on the store's connection, which is made when it is needed, to the server that the link is
-// connected to. Where an answer does not come, a write is uncertain if something may have been sent.
+// ask lets f talk to the server on a connection of the store's, which is made when it is needed, to the server that the link
+// is connected to. Where an answer does not come, a write is uncertain if something may have been sent.
 func (b *bus) ask(ctx context.Context, write bool, f func(*goredis.Client) error) error {
 	l, err := b.current()
 	if err != nil {
@@ -209,13 +209,18 @@ func (b *bus) ask(ctx context.Context, write bool, f func(*goredis.Client) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	s, err := l.store.enter(ctx)
+	way, err := l.store.take(ctx)
 	if err != nil {
 		return err
 	}
-	defer l.store.leave()
+	defer l.store.give(way)
+	s, err := way.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer way.leave()
 	before := s.sock.wire.sent.Load()
-	err = l.store.run(ctx, s, func() error { return f(s.client) })
+	err = way.run(ctx, s, func() error { return f(s.client) })
 	switch {
 	case err == nil:
 		return nil
