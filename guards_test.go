@@ -14,9 +14,10 @@ import (
 
 // skippers lists the functions that may skip a test, and why; everything else has to fail or to run.
 var skippers = map[string]string{
-	"integration/require.go":     "the one helper: it says what is missing, and fails where BACKPLANE_REQUIRE names it",
-	"conformance/conformance.go": "a property that was not exercised says so; with Strict, which our own tests use, it fails",
-	"hubkit/cost_test.go":        "allocations cannot be counted under the race detector; .ci/run also tests without it",
+	"integration/require.go":         "the one helper: it says what is missing, and fails where BACKPLANE_REQUIRE names it",
+	"conformance/conformance.go":     "a property that was not exercised says so; with Strict, which our own tests use, it fails",
+	"conformance/hubtest/hubtest.go": "the same",
+	"hubkit/cost_test.go":            "allocations cannot be counted under the race detector; .ci/run also tests without it",
 }
 
 // A test waits for an event with a bound. Only inside a testing/synctest bubble, where it moves the fake clock and costs
