@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/conformance/internal/since"
 	"github.com/gobackplane/backplane/internal/faultnet"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -77,7 +78,7 @@ type settings struct {
 	soakTold   func(line string)
 	maxPayload int
 	known      map[string]string // property id → link
-	since      version
+	since      since.Version
 	sinceErr   error   // what was wrong with Since
 	wrong      []error // what else cannot be meant
 	subject    string

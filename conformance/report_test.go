@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/conformance/internal/since"
 	"github.com/gobackplane/backplane/inmem"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -76,12 +77,12 @@ func TestSinceTakesVersionsOnly(t *testing.T) {
 		}
 	}
 	for _, p := range Properties() {
-		if v, err := parseVersion(p.Since); err != nil || v.after(mustVersion(Version)) {
+		if v, err := since.Parse(p.Since); err != nil || v.After(since.Must(Version)) {
 			t.Errorf("%s is in the suite since %q, which is no version up to %s", p.ID, p.Since, Version)
 		}
 	}
 	for text, older := range map[string]string{"v1.1": "v1", "v2": "v1.9", "v1.10": "v1.9"} {
-		if !mustVersion(text).after(mustVersion(older)) || mustVersion(older).after(mustVersion(text)) || mustVersion(text).String() != text {
+		if !since.Must(text).After(since.Must(older)) || since.Must(older).After(since.Must(text)) || since.Must(text).String() != text {
 			t.Errorf("%s and %s are in the wrong order", text, older)
 		}
 	}

@@ -118,6 +118,7 @@ func outcomes() []outcome {
 		{hubkit.ErrNotInvoked, "ErrNotInvoked"},
 		{hubkit.ErrDraining, "ErrDraining"},
 		{backplane.ErrInvalidAddress, "ErrInvalidAddress"},
+		{backplane.ErrTooLarge, "ErrTooLarge"},
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/gobackplane/backplane/hubkit"
 )
 
-// The chapter of instances that die, that cannot be reached, or that leave.
+// The chapter of instances that die or leave.
 func deathProperties() []Property {
 	return []Property{
 		{
@@ -34,27 +34,6 @@ func deathProperties() []Property {
 			Why:   "every deployment would look like an outage.",
 			Often: "no goodbye, so that the instance dies of silence later.",
 			run:   deathGoodbye,
-		},
-		{
-			ID: "outage/unavailable", Contract: "H2", Since: "v1", Slow: true, Needs: AbilityCut,
-			Says:  "an instance whose own link is down says ErrUnavailable, has done nothing, and works again after the outage, memberships included.",
-			Why:   "a server would tell its users that others are gone while it is itself who is.",
-			Often: "one error for all that fails; groups that are not subscribed again.",
-			run:   outageUnavailable,
-		},
-		{
-			ID: "outage/timeout", Contract: "H2", Since: "v1", Slow: true, Needs: AbilityCut,
-			Says:  "who does not answer in time is ErrTimeout when the context ends, and a later operation is not undone by the one that timed out.",
-			Why:   "a caller could not tell whether to ask again, and a late join would put somebody back whom a leave had taken out.",
-			Often: "a wait of a fixed time; operations that are applied in the order of their arrival, or sent again.",
-			run:   outageTimeout,
-		},
-		{
-			ID: "outage/partial", Contract: "H6", Since: "v1", Slow: true, Needs: AbilityCut,
-			Says:  "what does not reach an instance that is silent says so by ErrPartial, or names it, and counts what the others did.",
-			Why:   "half of an operation would be taken for all of it.",
-			Often: "answers that are gathered for a while and then taken for all.",
-			run:   outagePartial,
 		},
 	}
 }
@@ -180,83 +159,4 @@ func deathGoodbye(w *world) {
 		all[2].refused(op, stays.target(), "g", backplane.ErrClosed)
 	}
 	stays.isOpen()
-}
-
-func outageUnavailable(w *world) {
-	all := w.settled()
-	here, there := all[0].user("u", "4B"), all[1].user("u", "4B")
-	all[0].sever()
-	h := all[0].hub(ward)
-	w.eventually("n1 notices that its link is down", func() bool {
-		return h.trySend(groups("4B"), "lost") != nil
-	})
-	for _, op := range operations() {
-		all[0].refused(op, there.target(), "g", backplane.ErrUnavailable)
-		all[0].refused(op, users("u"), "g", backplane.ErrUnavailable)
-	}
-	all[0].heal()
-	w.settle(all...)
-	all[0].change(join, users("u"), "g", 2)
-	for _, s := range all {
-		s.send(groups("4B"), s.name)
-		s.send(groups("g"), s.name)
-	}
-	w.fence()
-	for _, c := range []*client{here, there} {
-		for _, s := range all {
-			c.hasSince(s.name, 2)
-		}
-		c.isOpen()
-	}
-}
-
-func outageTimeout(w *world) {
-	all := w.settled()
-	c, control := all[1].member(), all[1].member("g")
-	all[1].hang()
-	for _, op := range []string{leave, join} {
-		ctx, cancel := context.WithTimeout(w.ctx, brief)
-		_, err := all[0].operate(ctx, op, c.target(), "g")
-		cancel()
-		w.mustFail("n1: "+op+" of "+c.name+", whose instance does not answer", err, backplane.ErrTimeout)
-	}
-	all[1].heal()
-	// The join may have been done by now, or not.
-	ctx, cancel := w.patient()
-	defer cancel()
-	if _, err := all[0].operate(ctx, leave, c.target(), "g"); err != nil {
-		w.check()
-		w.fatalf("n1: Leave of %s, whose instance answers again, failed: %w", c.name, err)
-	}
-	all[0].send(groups("g"), "late")
-	w.fence()
-	c.got()
-	control.got("late")
-}
-
-func outagePartial(w *world) {
-	all := w.settled()
-	all[0].user("u", "4B")
-	all[1].user("u", "4B")
-	all[2].hang()
-	ctx, cancel := context.WithTimeout(w.ctx, brief)
-	n, err := all[0].operate(ctx, join, users("u"), "g")
-	cancel()
-	if n != 2 {
-		w.fatalf("n1: Join of the user u changed %d, and it is 2 on the instances that answer: %w", n, orNone(err))
-	}
-	w.mustFail("n1: Join of the user u, while n3 is silent", err, hubkit.ErrPartial)
-	var c Count
-	err = w.call(all[0], nil, "Count(group 4B)", func(ctx context.Context) (string, error) {
-		ctx, stop := context.WithTimeout(ctx, brief)
-		defer stop()
-		c, err = all[0].hub(ward).raw.Count(ctx, groups("4B"))
-		return fmt.Sprintf("%d, missing %v ", c.Connections, c.Missing), err
-	})
-	if err != nil || c.Connections != 2 || !slices.Equal(c.Missing, []string{"n3"}) {
-		w.fatalf("n1: Count while n3 is silent says %d and misses %v, and it is 2 and n3: %w", c.Connections, c.Missing, orNone(err))
-	}
-	all[2].heal()
-	w.settle(all[0])
-	all[0].change(join, users("u"), "g", 0)
 }

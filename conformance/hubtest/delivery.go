@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/gobackplane/backplane"
 )
 
 // The chapter of delivery: who gets what is sent.
@@ -77,7 +79,7 @@ func deliveryProperties() []Property {
 		},
 		{
 			ID: "deliver/payload", Contract: "H1", Since: "v1",
-			Says:  "payloads arrive as they were, from empty to half a mebibyte, with any bytes, and the sender's buffer is free when Send has returned.",
+			Says:  "payloads of any bytes, from none to half a mebibyte, arrive unchanged, the buffer is free when Send returns, and too much is ErrTooLarge.",
 			Why:   "a chart would be cut, or show another patient's numbers.",
 			Often: "text encodings, limits of a frame, a buffer that is kept.",
 			run:   deliverPayload,
@@ -254,6 +256,9 @@ func deliverOrder(w *world) {
 	}
 }
 
+// tooMuch is larger than the largest payload that a backplane of this module can be set to.
+const tooMuch = 64<<20 + 1
+
 func deliverPayload(w *world) {
 	all := w.crew()
 	c := all[1].member("4B")
@@ -281,6 +286,10 @@ func deliverPayload(w *world) {
 			buffer.Bytes()[k] = 0xfe
 		}
 	}
+	err := w.call(all[0], nil, "Send(group 4B, more than any hub takes)", func(ctx context.Context) (string, error) {
+		return "", h.raw.Send(ctx, groups("4B"), make([]byte, tooMuch))
+	})
+	w.mustFail(fmt.Sprintf("Send of %d bytes", tooMuch), err, backplane.ErrTooLarge)
 	w.fence()
 	c.gotInOrder(want...)
 }

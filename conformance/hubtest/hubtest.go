@@ -2,13 +2,17 @@ package hubtest
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/gobackplane/backplane/conformance/internal/since"
 )
 
 // Option changes how the suite runs.
@@ -23,6 +27,8 @@ type settings struct {
 	known    map[string]string // property id → link
 	without  []Ability
 	only     func(Property) bool
+	since    since.Version
+	wrong    []error // what cannot be meant
 }
 
 const (
@@ -38,7 +44,13 @@ const (
 
 // Patience bounds every call and every wait for something that should happen; a passing run never spends it. Default 30 s. It has
 // to exceed the time in which the hub notices a dead instance.
-func Patience(d time.Duration) Option { return func(s *settings) { s.patience = d } }
+func Patience(d time.Duration) Option {
+	return func(s *settings) {
+		if s.patience = d; d <= 0 {
+			s.wrong = append(s.wrong, fmt.Errorf("Patience(%v): %w", d, errNoTime))
+		}
+	}
+}
 
 // Bubble runs each property inside a testing/synctest bubble, where time costs nothing. It is for hubs that use neither sockets nor
 // goroutines from outside the bubble. With [Check] the caller makes the bubble.
@@ -50,7 +62,10 @@ func Short() Option { return func(s *settings) { s.short = true } }
 // Strict turns "not exercised" into a failure, except for the properties named. A hub's own tests use it, so that a hook cannot
 // get lost unnoticed.
 func Strict(except ...string) Option {
-	return func(s *settings) { s.strict, s.except = true, append(s.except, except...) }
+	return func(s *settings) {
+		s.strict, s.except = true, append(s.except, except...)
+		s.know("Strict", except...)
+	}
 }
 
 // Without says that the hub does not have some abilities. What is about them is reported as not exercised.
@@ -66,6 +81,37 @@ func Known(id, link string) Option {
 			s.known = map[string]string{}
 		}
 		s.known[id] = link
+		s.know("Known", id)
+		if u, err := url.Parse(link); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			s.wrong = append(s.wrong, fmt.Errorf("Known(%q, %q): %w", id, link, errNoLink))
+		}
+	}
+}
+
+// Since pins the version of the suite that the hub is held to, "v1" or "v1.2": a younger property is run and reported, and if it
+// fails it is provisional, which warns and fails nothing. The default is to be held to all.
+func Since(version string) Option {
+	v, err := since.Pin(version, Version)
+	return func(s *settings) {
+		if s.since = v; err != nil {
+			s.wrong = append(s.wrong, err)
+		}
+	}
+}
+
+var (
+	errNoTime     = errors.New("it has to be a time above 0")
+	errNoLink     = errors.New("say where the failure is written down, https://example.org/issues/7")
+	errNoProperty = errors.New("no such property")
+	errNoOpener   = errors.New("there is no Opener")
+)
+
+// know notes ids that are none: a property may have been renamed.
+func (s *settings) know(option string, ids ...string) {
+	for _, id := range ids {
+		if !slices.ContainsFunc(Properties(), func(p Property) bool { return p.ID == id }) {
+			s.wrong = append(s.wrong, fmt.Errorf("%s(%q): %w", option, id, errNoProperty))
+		}
 	}
 }
 
@@ -84,7 +130,19 @@ func newSuite(open Opener, opts []Option) *suite {
 	for _, o := range opts {
 		o(&s.settings)
 	}
+	if open == nil {
+		s.wrong = append(s.wrong, errNoOpener)
+	}
 	return s
+}
+
+// refused makes a failed result of each option that does not fit: a run that proves something else than what was asked for is
+// worse than none.
+func (s *suite) refused() (results []Result) {
+	for _, err := range s.wrong {
+		results = append(results, Result{Verdict: failed, Err: fmt.Errorf("hubtest: %w", err)})
+	}
+	return results
 }
 
 // chosen returns the properties that the run is about.
@@ -92,10 +150,14 @@ func (s *suite) chosen() []Property {
 	return slices.DeleteFunc(Properties(), func(p Property) bool { return s.only != nil && !s.only(p) })
 }
 
-// Check proves a hub outside go test: it returns when all properties are judged.
+// Check proves a hub outside go test: it returns when all properties are judged. Where options do not fit, the report has a
+// failed result for each and nothing else.
 func Check(ctx context.Context, open Opener, opts ...Option) *Report {
 	s := newSuite(open, opts)
-	report := &Report{}
+	report := &Report{Results: s.refused()}
+	if len(report.Results) > 0 {
+		return report
+	}
 	for _, result := range s.proveAll(ctx, s.chosen()) {
 		report.Results = append(report.Results, <-result)
 	}
@@ -107,6 +169,12 @@ func Check(ctx context.Context, open Opener, opts ...Option) *Report {
 func Test(t *testing.T, open Opener, opts ...Option) {
 	t.Helper()
 	s := newSuite(open, opts)
+	for _, r := range s.refused() {
+		t.Error(r.Err)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
 	s.short = s.short || testing.Short() && !s.bubble
 	properties := s.chosen()
 	report := &Report{}
@@ -207,6 +275,8 @@ func (s *suite) judged(r Result) Result {
 	case known && r.Verdict == proven:
 		r.Verdict = failed
 		r.Err = &Failure{Property: r.Property, Witness: "it holds, but is marked as known to fail; the mark can go (" + link + ")."}
+	case r.Verdict == failed && s.since.Younger(r.Property.Since):
+		r.Verdict = provisional
 	case s.strict && r.Verdict == notExercised && !slices.Contains(s.except, r.Property.ID):
 		r.Verdict = failed
 	}

@@ -52,6 +52,7 @@ func Properties() []Property {
 		slowProperties(),
 		queryProperties(),
 		deathProperties(),
+		outageProperties(),
 		gapProperties(),
 		closingProperties(),
 		userProperties(),

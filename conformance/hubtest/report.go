@@ -24,6 +24,7 @@ const (
 	notExercised = conformance.NotExercised
 	knownFailing = conformance.KnownFailing
 	skipped      = conformance.Skipped
+	provisional  = conformance.Provisional
 )
 
 func (r Result) why() string {
@@ -61,7 +62,7 @@ func (r *Report) Count(v conformance.Verdict) int {
 // Summary is one line with the counts, and one for each property that is not exercised.
 func (r *Report) Summary() string {
 	var counts []string
-	for _, v := range []conformance.Verdict{failed, proven, notExercised, knownFailing, skipped} {
+	for _, v := range []conformance.Verdict{failed, proven, notExercised, knownFailing, provisional, skipped} {
 		if n := r.Count(v); n > 0 || v == proven || v == notExercised {
 			counts = append(counts, fmt.Sprintf("%d %v", n, v))
 		}

@@ -169,6 +169,13 @@ func received() []Mutant {
 			}),
 		},
 		{
+			Name: "too-large-cut", Breaks: "deliver/payload",
+			Defect: "what is too large is cut to what fits",
+			hub: sending(func(h *hub, ctx context.Context, to hubtest.Target, payload []byte) error {
+				return h.wholeHub.Send(ctx, to, payload[:min(len(payload), 1<<20-16<<10)])
+			}),
+		},
+		{
 			Name: "payload-kept", Breaks: "deliver/payload",
 			Defect: "Send returns while it still reads the caller's buffer",
 			hub: sending(func(h *hub, ctx context.Context, to hubtest.Target, payload []byte) error {

@@ -55,6 +55,11 @@ func dying() []Mutant {
 				}
 			},
 		},
+	}
+}
+
+func outages() []Mutant {
+	return []Mutant{
 		{
 			Name: "unavailable-as-timeout", Breaks: "outage/unavailable",
 			Defect: "an outage of one's own is told as the silence of others",
@@ -65,6 +70,30 @@ func dying() []Mutant {
 				}
 				return n, err
 			}),
+		},
+		{
+			Name: "restored-in-part", Breaks: "outage/everybody",
+			Defect: "after an outage those groups are forgotten that a connection did not join by itself",
+			hub: sending(func(h *hub, ctx context.Context, to hubtest.Target, payload []byte) error {
+				if len(to.Groups) == 1 && !isFence(payload) {
+					to = h.but(to, func(c *connection) bool { return c.hub.node.cut && !c.groups[to.Groups[0]] })
+				}
+				return h.wholeHub.Send(ctx, to, payload)
+			}),
+		},
+		{
+			Name: "join-anyway", Breaks: "outage/join-fails-clean",
+			Defect: "a join that failed is done when the link is back",
+			hub: func(h *hub) {
+				h.joins = func(ctx context.Context, c *connection, group string) error {
+					err := c.Connection.Join(ctx, group)
+					if err != nil {
+						later := context.WithoutCancel(ctx)
+						go func() { _ = c.Connection.Join(later, group) }()
+					}
+					return err
+				}
+			},
 		},
 		{
 			Name: "late-join-wins", Breaks: "outage/timeout",

@@ -31,7 +31,8 @@ type Mutant struct {
 // All returns all mutants.
 func All() []Mutant {
 	return slices.Concat(
-		names(), delivery(), received(), copies(), operations(), wide(), asking(), races(), clients(), queries(), dying(), life(), userGroups(), tokens(),
+		names(), delivery(), received(), copies(), operations(), wide(), asking(), races(), clients(), queries(), dying(), outages(), life(),
+		userGroups(), tokens(),
 	)
 }
 
