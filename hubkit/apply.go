@@ -89,8 +89,14 @@ func (h *Hub) apply(ctx context.Context, op *operation, ensure func(context.Cont
 	var after []func()    // what may wait, and so must not be done under the order's lock
 	var ended []sessionID // of those that may not come back
 	err := order.apply(op.number, func() {
-		var found []*Connection
-		found, a.absent = h.matching(&op.of)
+		var found, closing []*Connection
+		a.absent = h.visitAny(&op.of, func(c *Connection) {
+			if c.isOpen() {
+				found = append(found, c)
+			} else {
+				closing = append(closing, c)
+			}
+		})
 		if op.kind == askDisconnect {
 			found, a.absent = h.addFlushing(&op.of, found, a.absent)
 		}
@@ -105,7 +111,8 @@ func (h *Hub) apply(ctx context.Context, op *operation, ensure func(context.Cont
 			after = append(after, then...)
 		}
 		if h.opts.Resume.on() {
-			ended = append(ended, h.sessions.applyToAbsent(op)...)
+			then, more := h.applyToGone(op, closing)
+			after, ended = append(after, then...), append(ended, more...)
 		}
 	})
 	var told uint64
@@ -209,13 +216,22 @@ func (h *Hub) matching(s *selection) (found []*Connection, absent idList) {
 
 // visit calls f for each connection that matching would return. f must not block: it is called under locks.
 func (h *Hub) visit(s *selection, f func(*Connection)) (absent idList) {
+	return h.visitAny(s, func(c *Connection) {
+		if c.isOpen() {
+			f(c)
+		}
+	})
+}
+
+// visitAny is visit that leaves out nobody who is closed, but still in something.
+func (h *Hub) visitAny(s *selection, f func(*Connection)) (absent idList) {
 	except := h.resolve(s.except)
 	var seen map[*Connection]struct{} // nil where only one source names connections
 	if !s.all && s.sources() > 1 {
 		seen = make(map[*Connection]struct{})
 	}
 	meet := func(c *Connection) {
-		if except.has(c) || !c.isOpen() {
+		if except.has(c) {
 			return
 		}
 		if seen != nil {
@@ -231,9 +247,11 @@ func (h *Hub) visit(s *selection, f func(*Connection)) (absent idList) {
 		return nil
 	}
 	for id := range s.connections.all() {
-		if c := h.connections.get(id); c != nil && c.isOpen() {
+		c := h.connections.get(id)
+		if c != nil {
 			meet(c)
-		} else if home, _ := homeOf(string(id)); home == h.home {
+		}
+		if home, _ := homeOf(string(id)); home == h.home && (c == nil || !c.isOpen()) {
 			absent = appendID(absent, id)
 		}
 	}

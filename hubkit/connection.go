@@ -215,9 +215,8 @@ func (c *Connection) Disconnect(reason Reason) {
 	if c.resume == nil || !reason.endsSession(false) {
 		return
 	}
-	h := c.hub
-	if first || h.sessions.endOf(c, time.Now().Add(h.opts.Resume.keep())) {
-		h.endSessions(c.resume.session)
+	if first || c.hub.sessions.newest(c) {
+		c.hub.endSessions(c.resume.session)
 	}
 }
 
@@ -355,7 +354,7 @@ func (c *Connection) detach() {
 	h := c.hub
 	c.mu.Lock()
 	groups, user := c.groups, c.asUser
-	if c.resume != nil && !c.detached {
+	if c.resume != nil {
 		h.sessions.park(c, groups.own())
 	}
 	c.groups, c.asUser, c.detached = groupSet{}, nil, true

@@ -47,6 +47,12 @@
 // When [Connection.Join] or [Hub.Connect] has returned nil, every send that starts afterwards, on any instance, is
 // delivered or covered by a gap.
 //
+// # Coming back
+//
+// A client that lost its socket comes back on any instance with a signed token that the hub gave it, where [Options.Resume] is set: its groups
+// are restored before it hears anything, it is told first that it may have missed something, and its old connection is closed, wherever
+// that hangs. One that the server threw out does not come back. See [ResumeOptions], and its example.
+//
 // # Order
 //
 // Sends of one instance to one group arrive in the order of the calls; so do its sends to one user, to all, and to one

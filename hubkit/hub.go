@@ -36,7 +36,8 @@ type Hub struct {
 	store   backplane.Store   // nil without Options.UserGroups
 	// Where ended sessions are recorded; nil without Options.Resume, and where there is none.
 	resumeStore backplane.Store
-	scope       scope // of the resume tokens
+	scope       scope     // of the resume tokens
+	made        time.Time // by New
 	home        backplane.NodeID
 	origin      origin
 
@@ -119,7 +120,7 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	h.grants.init(h)
 	h.sessions.init(h)
 	h.announcer.init(h)
-	h.scope = scopeOf(bp, h.name)
+	h.scope, h.made = scopeOf(bp, h.name), time.Now()
 	h.handout.hub, h.handout.wake = h, make(chan struct{}, 1)
 	if err := h.useStore(); err != nil {
 		h.close()

@@ -77,6 +77,12 @@ func TestResumeHookDecides(t *testing.T) {
 		if _, err = f.hubs[1].Connect(f.t.Context(), conntest.New(), hubkit.ConnectOptions{Resume: token}); !errors.Is(err, backplane.ErrInvalidAddress) {
 			f.t.Errorf("a group that cannot be: %v", err)
 		}
+		groups = []string{"fine", "denied", "fine too"}
+		f.broker.Deny(func(r inmem.Request) bool { return r.Op == inmem.OpSubscribe && strings.Contains(r.Channel, "denied") })
+		if _, err = f.hubs[1].Connect(f.t.Context(), conntest.New(), hubkit.ConnectOptions{Resume: token}); !errors.Is(err, backplane.ErrDenied) {
+			f.t.Errorf("a group that the broker denies: %v", err)
+		}
+		f.broker.Deny(nil)
 		if s := f.hubs[1].Stats(); s.Groups != 0 || s.Connections != 0 {
 			f.t.Errorf("left behind: %+v", s)
 		}
@@ -97,6 +103,44 @@ func TestResumeHookDecides(t *testing.T) {
 		}
 		f.send(2, hubkit.ToGroups("new"), "one")
 		c.got("one")
+	})
+}
+
+// A leave that comes while the hook is asked is not undone by what the hook has seen; nor is a disconnect.
+func TestResumeHookIsOvertaken(t *testing.T) {
+	var meanwhile func()
+	hook := func(_ context.Context, r hubkit.Resumption) ([]string, error) {
+		meanwhile()
+		groups := append(slices.Clone(r.Groups), "new")
+		clear(r.Groups) // they are the hook's
+		return groups, nil
+	}
+	onResumeWith(t, func(o *hubkit.Options) { o.Resume.Restore = hook }, func(f *farm) {
+		ctx := f.t.Context()
+		for i := range f.hubs {
+			old := f.user(0, "nurse", "1", "2", "3")
+			meanwhile = func() {
+				f.changed("leave", 1)(f.hubs[2].Leave(ctx, hubkit.ToUsers("nurse"), "2"))
+			}
+			c := f.back(i, old.token())
+			if got := c.Groups(); !slices.Equal(got, []string{"1", "3", "new"}) {
+				f.t.Errorf("it came back in %q", got)
+			}
+			token := c.token()
+			c.Disconnect(hubkit.Reason{})
+			<-c.Done()
+			meanwhile = func() {
+				f.changed("leave of who is away", 0)(f.hubs[2].Leave(ctx, hubkit.ToUsers("nurse"), "3"))
+			}
+			c = f.back((i+1)%instances, token)
+			if got := c.Groups(); !slices.Equal(got, []string{"1", "new"}) {
+				f.t.Errorf("it came back in %q", got)
+			}
+			meanwhile = func() {
+				f.changed("kick", 1)(f.hubs[2].Disconnect(ctx, hubkit.ToUsers("nurse"), hubkit.Reason{}))
+			}
+			f.refusedAs("a kick meanwhile", (i+2)%instances, hubkit.ConnectOptions{Resume: c.token()}, hubkit.ErrResumeEnded)
+		}
 	})
 }
 
@@ -302,6 +346,14 @@ func TestResumeAndMembershipsOfUsers(t *testing.T) {
 		c = f.back(2, token)
 		if got := c.Groups(); !slices.Equal(got, []string{"own"}) {
 			f.t.Errorf("after the memberships ended while it was away it came back in %q", got)
+		}
+		f.joinUser(0, "nurse", "short", 2*time.Minute, 1)
+		token = c.token()
+		c.Disconnect(hubkit.Reason{})
+		settleFor(f.t, 3*time.Minute)
+		c = f.back(0, token)
+		if got := c.Groups(); !slices.Equal(got, []string{"own"}) {
+			f.t.Errorf("after a membership's time was over it came back in %q", got)
 		}
 	})
 }

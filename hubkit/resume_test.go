@@ -412,6 +412,29 @@ func TestEndedSessionsSurviveInstances(t *testing.T) {
 	})
 }
 
+// A session that was ended on an instance that nobody can hear may come back elsewhere; when the instance is heard again it ends there
+// too.
+func TestEndedSessionsOfAnIsland(t *testing.T) {
+	onResume(t, func(f *farm) {
+		old := f.user(0, "nurse", "4B")
+		token := old.token()
+		f.broker.Cut(f.nodes[0].ID())
+		settleFor(f.t, settling)
+		old.Disconnect(hubkit.Reason{Code: hubkit.ReasonRefused})
+		c := f.back(1, token)
+		settleFor(f.t, settling)
+		if c.over() {
+			f.t.Error("it has ended before anybody could know")
+		}
+		f.broker.Heal(f.nodes[0].ID())
+		settleFor(f.t, settling)
+		if r := c.ended(); r.Code != hubkit.ReasonRefused {
+			f.t.Errorf("it ended: %v", r)
+		}
+		f.refusedAs("later", 2, hubkit.ConnectOptions{Resume: c.sock.ResumeToken()}, hubkit.ErrResumeEnded)
+	})
+}
+
 // Where everybody who knew of an ended session is gone, the store knows.
 func TestEndedSessionsAreInTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

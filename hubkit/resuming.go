@@ -98,6 +98,9 @@ func (h *Hub) comeBack(ctx context.Context, t *resumeToken, o *ConnectOptions) (
 	if err := h.checkRecord(ctx, t.session); err != nil {
 		return nil, err
 	}
+	if err := h.getAcquainted(ctx); err != nil {
+		return nil, err
+	}
 	b := &comeback{token: t}
 	var err error
 	if b.past, err = h.askPast(ctx, t.session); err != nil {
@@ -183,6 +186,23 @@ func (h *Hub) checkRecord(ctx context.Context, id sessionID) error {
 	}
 	h.sessions.end(id, time.Now().Add(h.opts.Resume.keep()))
 	return ErrResumeEnded
+}
+
+// getAcquainted waits while this instance is so new that it may know none of the others, who know what was ended.
+func (h *Hub) getAcquainted(ctx context.Context) error {
+	if h.cluster == nil || h.resumeStore != nil || !h.settling() {
+		return nil
+	}
+	timer := time.NewTimer(time.Until(h.made.Add(resumePatience)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-h.closing.Done():
+		return backplane.ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", backplane.ErrUnavailable, context.Cause(ctx))
+	}
 }
 
 // askPast asks all instances what they know of a session. An instance that does not answer in time is not waited for: when it is heard

@@ -176,10 +176,7 @@ func (t *sessionTable) park(c *Connection, groups []string) {
 func (t *sessionTable) end(id sessionID, until time.Time) (conn *Connection) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.endLocked(t.get(id), until)
-}
-
-func (t *sessionTable) endLocked(s *session, until time.Time) (conn *Connection) {
+	s := t.get(id)
 	t.unleave(s)
 	conn, s.conn, s.ended = s.conn, nil, true
 	if until.Before(s.until) {
@@ -189,16 +186,12 @@ func (t *sessionTable) endLocked(s *session, until time.Time) (conn *Connection)
 	return conn
 }
 
-// endOf is end for a connection that has ended, unless a newer one of its session is known.
-func (t *sessionTable) endOf(c *Connection, until time.Time) (ended bool) {
+// newest reports whether no newer connection of its session is known than this one, which has ended.
+func (t *sessionTable) newest(c *Connection) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.m[c.resume.session]
-	if s == nil || s.ended || s.rank.compare(c.rank()) > 0 {
-		return false
-	}
-	t.endLocked(s, until)
-	return true
+	return s != nil && !s.ended && s.rank.compare(c.rank()) <= 0
 }
 
 // isEnded reports whether a token must be refused by what is known here.

@@ -9,6 +9,21 @@ import "slices"
 // ends reports whether the operation ends sessions.
 func (o *operation) ends() bool { return o.kind == askDisconnect && o.reason.endsSession(true) }
 
+// applyToGone does an operation to connections that are closed, whether they are still in something or nothing is left of them but
+// what is remembered. It returns what is left to do, and the sessions that are to be ended.
+func (h *Hub) applyToGone(op *operation, closing []*Connection) (then []func(), ending []sessionID) {
+	for _, c := range closing {
+		switch {
+		case op.kind == askLeave || op.kind == askLeaveAll:
+			_, more := h.applyTo(c, op, nil)
+			then = append(then, more...)
+		case op.ends() && h.sessions.newest(c):
+			ending = append(ending, c.resume.session)
+		}
+	}
+	return then, append(ending, h.sessions.applyToAbsent(op)...)
+}
+
 // applyToAbsent does an operation to the sessions of connections that left this instance. It returns those that are to be ended.
 func (t *sessionTable) applyToAbsent(op *operation) (ending []sessionID) {
 	if op.kind == askJoin || op.kind == askDisconnect && !op.ends() {
