@@ -84,6 +84,13 @@ func claimProperties() []Property {
 			Needs: NeedLink | NeedTime, Since: "v1", Ability: AbilityCluster, about: []string{"must", "lossIsLoud"}, run: membersDeath,
 		},
 		{
+			ID:    "members/missed-goodbye",
+			Says:  "an instance that is closed while another one is cut off is gone from that one's list within the member timeout after its return.",
+			Why:   "what comes back from an outage would wait for one that is not there, for ever.",
+			Often: "a list that goodbyes alone shorten, time-outs that stand still during an outage and are not started again.",
+			Needs: NeedLink | NeedTime, Since: "v1", Ability: AbilityCluster, run: membersMissedGoodbye,
+		},
+		{
 			ID:   "ask/answers",
 			Says: "a question reaches each member, behind a stuck handler too, and who did not answer is told beside what the others said.",
 			Why:  "a count of who is online would be silently too small.",
@@ -205,6 +212,19 @@ func membersDeath(w *world) {
 	dead.heal()
 	w.together(crew)
 	dead.publishAgain(room)
+}
+
+func membersMissedGoodbye(w *world) {
+	crew := w.crew()
+	returns, leaves := crew[0], w.newInstance(w.namespace())
+	w.needCut(returns)
+	leaves.open()
+	w.together(append(slices.Clone(crew), leaves))
+	w.outage(returns, leaves.close)
+	w.aside(func() {
+		w.inTime(memberTimeout, returns.name+" to list no more who left while it was cut off", func() bool { return returns.knows(crew) })
+	})
+	w.together(crew)
 }
 
 // inTime is eventually for what takes a known time. Patience comes on top of it, for a machine that is busy.

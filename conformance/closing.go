@@ -34,11 +34,13 @@ func closingProperties() []Property {
 			Since: "v1", about: []string{"errors", "mustNot"}, run: closeAfter,
 		},
 		{
-			ID:    "close/busy",
-			Says:  "Close is bounded by its context, whose error it returns, while a handler is stuck or the link is dead.",
-			Why:   "a shutdown has a deadline.",
-			Often: "waiting for handlers or for the broker without a bound, or giving up waiting before anything is closed.",
-			Since: "v1", about: []string{"errors"}, run: closeBusy,
+			ID: "close/busy",
+			Says: "Close is bounded by its context, whose error it returns, while a handler is stuck or the link is dead, and what is published " +
+				"meanwhile is delivered or refused.",
+			Why: "a shutdown has a deadline.",
+			Often: "waiting for handlers or for the broker without a bound, giving up waiting before anything is closed, " +
+				"a queue that still takes messages and is not sent any more.",
+			Since: "v1", about: []string{"errors", "must"}, run: closeBusy,
 		},
 		{
 			ID:    "close/alone",
@@ -119,9 +121,14 @@ func closeBusy(w *world) {
 	crew, room := w.crew(), group("room")
 	n := crew[0]
 	s, release := w.stalled(n, room)
+	hears := crew[1].subscribe(room)
 	crew[1].publish(room)
 	w.await(n.name+" to enter its handler", func() bool { return len(w.rec.running[s.id]) > 0 })
-	w.closesInTime(n, "a handler is stuck", true)
+	w.closesInTime(n, "a handler is stuck", true, func(ctx context.Context) {
+		if pub, err := n.tryPublish(ctx, room, headerLen); err == nil {
+			w.arrives(pub, []int{hears.id})
+		}
+	})
 	release()
 	n.close() // and a second Close is none the worse for it
 	if _, err := n.tryPublish(w.ctx, room, headerLen); classify(err).Class != closed {
@@ -136,12 +143,13 @@ func closeBusy(w *world) {
 	}
 	last.subscribe(room)
 	last.hang()
-	w.closesInTime(last, "the link is dead", false)
+	w.closesInTime(last, "the link is dead", false, func(context.Context) {})
 	last.heal()
 }
 
-// closesInTime closes with a context that ends soon, and checks that Close returns soon after it did.
-func (w *world) closesInTime(n *instance, while string, stuck bool) {
+// closesInTime closes with a context that ends soon, does something once Close has most likely begun, and checks that Close
+// returns soon after its context ended.
+func (w *world) closesInTime(n *instance, while string, stuck bool, meanwhile func(context.Context)) {
 	const soon = 200 * time.Millisecond
 	ctx, cancel := context.WithTimeout(w.ctx, soon)
 	defer cancel()
@@ -149,6 +157,8 @@ func (w *world) closesInTime(n *instance, while string, stuck bool) {
 	go func() { returned <- n.tryClose(ctx) }()
 	limit := time.NewTimer(w.suite.patience / 2)
 	defer limit.Stop()
+	rest(ctx, soon/4)
+	meanwhile(ctx)
 	select {
 	case err := <-returned:
 		if stuck && err == nil {

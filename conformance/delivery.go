@@ -22,7 +22,7 @@ func deliveryProperties() []Property {
 			ID:    "deliver/every-instance",
 			Says:  "instances do not compete: each one hears all, and so does each of two subscriptions of one instance.",
 			Why:   "clients on one instance would see a share of the messages.",
-			Often: "queue groups, consumer groups, one handler for each address.",
+			Often: "queue groups, consumer groups, one handler for each address, a directory with one place for each user.",
 			Since: "v1", about: []string{"must", "once"}, run: deliverEveryInstance,
 		},
 		{
@@ -93,13 +93,15 @@ func deliverOnce(w *world) {
 }
 
 func deliverEveryInstance(w *world) {
-	crew, room := w.crew(), group("room")
-	for _, n := range crew {
-		n.subscribe(room)
-		n.subscribe(room)
-	}
-	for range w.count(100) {
-		crew[0].publish(room)
+	crew, messages := w.crew(), w.count(100)
+	for _, to := range allKinds("room") { // a user has no home either
+		for _, n := range crew {
+			n.subscribe(to)
+			n.subscribe(to)
+		}
+		for range messages {
+			crew[0].publish(to)
+		}
 	}
 }
 

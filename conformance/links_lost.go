@@ -1,6 +1,10 @@
 package conformance
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/gobackplane/backplane"
+)
 
 // What is lost although every link is healthy.
 
@@ -11,7 +15,7 @@ func lostProperties() []Property {
 			ID:    "link/lost-middle",
 			Says:  "messages that are lost on a healthy link are told by an exact count for each publisher, before its next message.",
 			Why:   why,
-			Often: "no numbers, or one row of numbers for all publishers.",
+			Often: "no numbers, one row of numbers for all publishers, numbers that count from the first message heard.",
 			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud", "counts"}, run: linkLostMiddle,
 		},
 		{
@@ -56,6 +60,28 @@ func linkLostMiddle(w *world) {
 				return
 			}
 		}
+	}
+	if _, is := misses.backplane().(backplane.Cluster); is { // else the first message that it hears of a publisher may be its first
+		w.losesTheFirst(misses, s, append(crew, w.newInstance(w.namespace())), room)
+	}
+}
+
+// losesTheFirst loses the first messages of the last of all instances, which opens when the subscription is in force. Who
+// lists a newcomer knows that it has missed nothing of it until then, and that what it misses from then on is a loss.
+func (w *world) losesTheFirst(misses *instance, s *sub, all []*instance, room backplane.Address) {
+	const lost = 2
+	newcomer := all[len(all)-1]
+	newcomer.open()
+	w.together(all)
+	misses.lose()
+	for range lost {
+		newcomer.publish(room)
+	}
+	misses.heal()
+	next := newcomer.publish(room)
+	w.await(w.describe(s.id, next), func() bool { return w.rec.subs[s.id].heard[next] > 0 })
+	if told := w.missed(s, newcomer); told != lost {
+		w.fail(fmt.Errorf("%s lost the first %d messages of %s, and the gaps before the next one count %d", misses.name, lost, newcomer.name, told), true)
 	}
 }
 

@@ -90,15 +90,19 @@ func linkState(w *world) {
 	for range 2 {
 		left = append(left, n.followHealth())
 	}
-	told := n.followHealth()
-	told.await("up", up)
+	told, beside := n.followHealth(), n.followHealth()
+	both := func(what string, is func(backplane.State) bool) {
+		told.await(what, is)
+		beside.await(what, is)
+	}
+	both("up", up)
 	for _, l := range left {
 		l.await("up", up)
 		l.leave()
 	}
 	for range 3 {
 		n.cut()
-		told.await("not up", func(s backplane.State) bool { return s != backplane.Up })
+		both("not up", func(s backplane.State) bool { return s != backplane.Up })
 		first := n.health()
 		for range 5 {
 			ctx, cancel := context.WithTimeout(w.ctx, 20*time.Millisecond)
@@ -111,14 +115,15 @@ func linkState(w *world) {
 			}
 		}
 		n.heal()
-		told.await("up again", up)
+		both("up again", up)
 	}
 	for _, l := range left {
 		l.heardNoMore()
 	}
 	n.close()
-	told.await("down for good", func(s backplane.State) bool { return s == backplane.Down })
+	both("down for good", func(s backplane.State) bool { return s == backplane.Down })
 	told.stop()
+	beside.stop()
 }
 
 func linkUnsubscribeDown(w *world) {

@@ -89,6 +89,7 @@ func transportRules() map[string]string {
 		"claims/":                "Checker: an optional ability is implemented where the broker has it, and does what its comment says.",
 		"members/":               ruleSubscribeNow,
 		"members/death":          ruleSinkDown,
+		"members/missed-goodbye": ruleSinkDown,
 		"ask/":                   rulePublish,
 	}
 }

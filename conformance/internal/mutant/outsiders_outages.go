@@ -100,7 +100,7 @@ func afterAnOutage() []Mutant {
 			}),
 		},
 		{
-			Name: "ghost", Defect: "a member that leaves while an instance is cut off stays in the list of that instance.", Breaks: "members/goodbye",
+			Name: "ghost", Defect: "a member that leaves while an instance is cut off stays in the list of that instance.", Breaks: "members/missed-goodbye",
 			Seen: "presence that is taken from goodbyes, whose time-outs stand still during an outage",
 			world: func(w *World) func(*Node) {
 				var mu sync.Mutex
