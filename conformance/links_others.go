@@ -23,7 +23,7 @@ func aroundProperties() []Property {
 			ID:    "link/state",
 			Says:  "health is not up while the link is down, and each change is told once and in order.",
 			Why:   "a load balancer keeps sending clients to an instance that says it is well.",
-			Often: "health that looks at a socket, or that is told from several goroutines.",
+			Often: "health that looks at a socket, that is told from several goroutines, or to one listener of several.",
 			Needs: NeedLink, Since: "v1", Ability: AbilityHealth, about: nil, run: linkState,
 		},
 		{
