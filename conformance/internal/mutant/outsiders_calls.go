@@ -13,8 +13,8 @@ import (
 func onTheSecondTime() []Mutant {
 	return []Mutant{
 		{
-			Name: "user-has-one-home", Defect: "what is sent to a user is heard by the instance that subscribed to the user last.", Breaks: "deliver/every-instance",
-			Seen: "a directory from user to instance, made for users who have one connection",
+			Name: "user-has-one-home", Defect: "what is sent to a user is heard by the instance that subscribed to the user last.",
+			Breaks: "deliver/every-instance", Seen: "a directory from user to instance, made for users who have one connection",
 			world: each(func(n *Node) {
 				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
 					if s.to.Kind() == backplane.KindUser && !isGap(e) {
