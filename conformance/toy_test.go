@@ -42,6 +42,7 @@ type toySub struct {
 	to      backplane.Address
 	h       backplane.Handler
 	queue   []backplane.Event
+	last    time.Time                   // when a message last came, or it began: a gap may reach back to then
 	lost    map[backplane.NodeID]uint64 // by publisher: what was lost since its last message
 	mark    *time.Timer                 // tells what was lost if no message does
 	full    bool                        // a gap for what did not fit is queued
@@ -126,7 +127,7 @@ func (n *toy) restored() {
 		n.notice.Stop()
 	}
 	for _, s := range n.subs {
-		s.push(&backplane.Gap{Address: s.to, Cause: backplane.GapLink})
+		s.push(&backplane.Gap{Address: s.to, Cause: backplane.GapLink, Since: s.last})
 	}
 }
 
@@ -208,7 +209,7 @@ func (n *toy) Subscribe(ctx context.Context, to backplane.Address, h backplane.H
 	if ctx.Err() != nil {
 		return nil, toyError("subscribe", to, errors.Join(backplane.ErrUnavailable, ctx.Err()))
 	}
-	s := &toySub{n: n, to: to, h: h, wake: make(chan struct{}, 1)}
+	s := &toySub{n: n, to: to, h: h, last: time.Now(), wake: make(chan struct{}, 1)}
 	n.subs = append(n.subs, s)
 	n.wg.Go(s.loop)
 	return s, nil
@@ -255,6 +256,7 @@ func (s *toySub) hear(m *backplane.Message) {
 	}
 	s.missed(m.Publisher)
 	s.push(m)
+	s.last = time.Now()
 }
 
 // tell tells what was lost without a message after it.
@@ -270,7 +272,7 @@ func (s *toySub) tell() {
 
 func (s *toySub) missed(publisher backplane.NodeID) {
 	if k := s.lost[publisher]; k > 0 {
-		s.push(&backplane.Gap{Address: s.to, Cause: backplane.GapNumbers, Publisher: publisher, Missed: k})
+		s.push(&backplane.Gap{Address: s.to, Cause: backplane.GapNumbers, Since: s.last, Publisher: publisher, Missed: k})
 	}
 	delete(s.lost, publisher)
 }
@@ -281,7 +283,7 @@ func (s *toySub) push(e backplane.Event) {
 	case len(s.queue) < toyQueue:
 		s.queue, s.full = append(s.queue, e), false
 	case !s.full:
-		s.queue, s.full = append(s.queue, &backplane.Gap{Address: s.to, Cause: backplane.GapOverflow}), true
+		s.queue, s.full = append(s.queue, &backplane.Gap{Address: s.to, Cause: backplane.GapOverflow, Since: s.last}), true
 	}
 	select {
 	case s.wake <- struct{}{}:
