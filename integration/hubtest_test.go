@@ -3,7 +3,6 @@ package integration_test
 import (
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/alicebob/miniredis/v2"
 
@@ -15,9 +14,6 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
-// impatient are options with which a farm settles, and notices its dead, in a third of the usual time.
-var impatient = backplane.Options{Heartbeat: 500 * time.Millisecond, MemberTimeout: 3 * time.Second}
-
 // needsBubble names what takes minutes, unless time costs nothing.
 const needsBubble = "resume/expired"
 
@@ -25,7 +21,7 @@ const needsBubble = "resume/expired"
 func hubsOver(url func(conformance.Instance) string) hubtest.Opener {
 	return hubtest.Over(conformance.Transport(func(in conformance.Instance) transport.Opener {
 		return redis.New(redis.Options{URL: url(in), Dialer: in.Dial})
-	}, impatient))
+	}, backplane.Options{}))
 }
 
 // miniredis publishes under one lock, so that an instance that is made to hang stalls all others: each property has a

@@ -78,12 +78,18 @@ func (s *seat) change(op string, of Target, with string, want int) {
 	defer cancel()
 	n, err := s.operate(ctx, op, of, with)
 	s.w.check()
-	if err != nil {
+	if err != nil && !(n == want && errors.Is(err, hubkit.ErrPartial) && s.isAlone()) {
 		s.w.fatalf("%s: %s(%s, %q) failed: %w", s.name, op, s.w.target(of), with, err)
 	}
 	if n != want {
 		s.w.fatalf("%s: %s(%s, %q) says that it changed %d connections, and it is %d", s.name, op, s.w.target(of), with, n, want)
 	}
+}
+
+// isAlone reports whether the instance says that it does not know or reach all others: on a machine that stalls, that is the truth.
+func (s *seat) isAlone() bool {
+	c, err := s.hub(ward).raw.Count(s.w.ctx, everybody())
+	return err != nil || c.Settling || len(c.Missing) > 0
 }
 
 // refused does an operation that must fail in one way.
@@ -144,21 +150,22 @@ func (w *world) mustFail(what string, err, want error) {
 	}
 }
 
-// count counts, which must succeed and be whole.
+// count counts, which must succeed. An answer that says it is partial is no lie, if it does not stay so.
 func (s *seat) count(of Target, want int) {
 	var c Count
-	err := s.w.call(s, nil, fmt.Sprintf("Count(%s)", s.w.target(of)), func(ctx context.Context) (string, error) {
-		var err error
-		c, err = s.hub(ward).raw.Count(ctx, of)
-		return fmt.Sprintf("%d, missing %v ", c.Connections, c.Missing), err
+	s.w.eventually(s.name+" has a whole answer", func() bool {
+		err := s.w.call(s, nil, fmt.Sprintf("Count(%s)", s.w.target(of)), func(ctx context.Context) (string, error) {
+			var err error
+			c, err = s.hub(ward).raw.Count(ctx, of)
+			return fmt.Sprintf("%d, missing %v ", c.Connections, c.Missing), err
+		})
+		s.w.check()
+		if err != nil {
+			s.w.fatalf("%s: Count(%s) failed: %w", s.name, s.w.target(of), err)
+		}
+		return !c.Settling && len(c.Missing) == 0
 	})
-	s.w.check()
-	switch {
-	case err != nil:
-		s.w.fatalf("%s: Count(%s) failed: %w", s.name, s.w.target(of), err)
-	case len(c.Missing) > 0 || c.Settling:
-		s.w.fatalf("%s: Count(%s) misses %v (settling: %v), though everybody() is there", s.name, s.w.target(of), c.Missing, c.Settling)
-	case c.Connections != want:
+	if c.Connections != want {
 		s.w.fatalf("%s: Count(%s) says %d, and it is %d", s.name, s.w.target(of), c.Connections, want)
 	}
 }

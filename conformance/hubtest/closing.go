@@ -185,8 +185,7 @@ func closeClean(w *world) {
 // isGone checks that no goroutine and no connection of a closed instance is left. What has told that it is done takes a moment to
 // be gone, and no event tells.
 func (s *seat) isGone() {
-	const looks = 200
-	for range looks {
+	for end := time.Now().Add(s.w.suite.patience); time.Now().Before(end); {
 		if left, _ := s.goroutines(); left == 0 && s.link.Open() == 0 {
 			return
 		}

@@ -86,8 +86,8 @@ func deathPending(w *world) {
 	other.isOpen()
 }
 
-// brief is a context's time in which an instance that hangs surely does not answer, and others do.
-const brief = time.Second
+// brief is a context's time in which who does not hang answers, and nobody is declared dead.
+const brief = 1500 * time.Millisecond
 
 // counts is Count without a judgement.
 func (w *world) counts(s *seat, of Target) (c Count) {

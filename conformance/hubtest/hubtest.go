@@ -37,7 +37,7 @@ const (
 	// watchdog is how many patiences a single call may take. Each is bounded by one, so beyond this the hub ignores its context.
 	watchdog = 2
 	// atOnce is how many properties run at the same time outside a bubble. Most of them wait for a farm to settle.
-	atOnce = 16
+	atOnce = 24
 	// afterglow is how long a bubble goes on after its property, of its own clock: what ends by itself, if late, ends in it.
 	afterglow = 2 * time.Hour
 )

@@ -145,12 +145,13 @@ func outageTimeout(w *world) {
 	all := w.settled()
 	c, control := all[1].member(), all[1].member("g")
 	all[1].hang()
-	for _, op := range []string{leave, join} {
+	w.each(2, func(i int) {
+		op, group := operations()[i], []string{"g", "other"}[i]
 		ctx, cancel := context.WithTimeout(w.ctx, brief)
-		_, err := all[0].operate(ctx, op, c.target(), "g")
-		cancel()
+		defer cancel()
+		_, err := all[0].operate(ctx, op, c.target(), group)
 		w.mustFail("n1: "+op+" of "+c.name+", whose instance does not answer", err, backplane.ErrTimeout)
-	}
+	})
 	all[1].heal()
 	// The join may have been done by now, or not.
 	ctx, cancel := w.patient()
@@ -171,21 +172,24 @@ func outagePartial(w *world) {
 	all[1].user("u", "4B")
 	all[2].hang()
 	ctx, cancel := context.WithTimeout(w.ctx, brief)
+	defer cancel()
+	var c Count
+	var countErr error
+	counted := w.begin(func() {
+		countErr = w.callWith(ctx, all[0], nil, "Count(group 4B)", func(ctx context.Context) (string, error) {
+			var err error
+			c, err = all[0].hub(ward).raw.Count(ctx, groups("4B"))
+			return fmt.Sprintf("%d, missing %v ", c.Connections, c.Missing), err
+		})
+	})
 	n, err := all[0].operate(ctx, join, users("u"), "g")
-	cancel()
+	counted()
 	if n != 2 {
 		w.fatalf("n1: Join of the user u changed %d, and it is 2 on the instances that answer: %w", n, orNone(err))
 	}
 	w.mustFail("n1: Join of the user u, while n3 is silent", err, hubkit.ErrPartial)
-	var c Count
-	err = w.call(all[0], nil, "Count(group 4B)", func(ctx context.Context) (string, error) {
-		ctx, stop := context.WithTimeout(ctx, brief)
-		defer stop()
-		c, err = all[0].hub(ward).raw.Count(ctx, groups("4B"))
-		return fmt.Sprintf("%d, missing %v ", c.Connections, c.Missing), err
-	})
-	if err != nil || c.Connections != 2 || !slices.Equal(c.Missing, []string{"n3"}) {
-		w.fatalf("n1: Count while n3 is silent says %d and misses %v, and it is 2 and n3: %w", c.Connections, c.Missing, orNone(err))
+	if countErr != nil || c.Connections != 2 || !slices.Equal(c.Missing, []string{"n3"}) {
+		w.fatalf("n1: Count while n3 is silent says %d and misses %v, and it is 2 and n3: %w", c.Connections, c.Missing, orNone(countErr))
 	}
 	all[2].heal()
 	w.settle(all[0])

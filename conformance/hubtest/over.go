@@ -48,9 +48,12 @@ func (n *kitNode) Publish(ctx context.Context, kind, name string, payload []byte
 	}
 }
 
+// stuckFor is how long a client that is stuck on purpose stays: longer than any property needs on a slow machine.
+const stuckFor = 5 * time.Minute
+
 // Hub makes a hub. It keeps memberships of users where the backplane has a store.
 func (n *kitNode) Hub(name string, hooks Hooks) (Hub, error) {
-	o := hubkit.Options{Name: name, Logger: n.in.Logger, UserGroups: true}
+	o := hubkit.Options{Name: name, Logger: n.in.Logger, UserGroups: true, WriteTimeout: stuckFor}
 	o.OnGap = func(_ context.Context, g hubkit.Gap, concerned []*hubkit.Connection) {
 		var ids []string
 		for _, c := range concerned {

@@ -170,10 +170,10 @@ func resumeGhost(w *world) {
 			old.block()
 		}
 		c := s.back(token, "4B")
-		old.ended(ReasonReplaced, "")
 		all[0].send(groups("4B"), s.name)
 		w.fence()
 		old.got()
+		old.ended(ReasonReplaced, "")
 		c.hasSince(s.name, 1)
 		all[0].refused(join, old.target(), "g", errNotFound)
 		c.gone()
@@ -234,11 +234,11 @@ func resumeTwice(w *world) {
 	token := old.token(1)
 	older := all[1].back(token, "4B")
 	newer := all[2].back(token, "4B")
-	older.ended(ReasonReplaced, "")
 	all[0].send(groups("4B"), "x")
 	w.fence()
 	older.hasSince("x", 0)
 	newer.hasSince("x", 1)
+	older.ended(ReasonReplaced, "")
 
 	again := newer.token(1)
 	h := []*hub{all[0].hub(ward), all[1].hub(ward), all[2].hub(ward)}

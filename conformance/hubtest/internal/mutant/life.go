@@ -23,7 +23,7 @@ func hooking(f func(hooks hubtest.Hooks) hubtest.Hooks) func(*node) {
 func life() []Mutant {
 	return []Mutant{
 		{
-			Name: "gap-not-told", Breaks: "gap/told", Waits: true,
+			Name: "gap-not-told", Breaks: "gap/told",
 			Defect: "clients are not told of gaps",
 			hub: writing(func(_ *hub, w *writer) {
 				w.deliver = func(ctx context.Context, d hubtest.Delivery) error {

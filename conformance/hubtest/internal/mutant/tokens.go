@@ -57,7 +57,7 @@ func tokens() []Mutant {
 			}),
 		},
 		{
-			Name: "ghost-kept", Breaks: "resume/ghost", Waits: true,
+			Name: "ghost-kept", Breaks: "resume/ghost",
 			Defect: "an old connection is left to its time-out",
 			hub:    func(h *hub) { h.connect = h.anew },
 		},
@@ -79,7 +79,7 @@ func tokens() []Mutant {
 			Defect: "a token of another user is accepted", hub: welcoming(hubkit.ErrResumeUser),
 		},
 		{
-			Name: "token-reused", Breaks: "resume/twice", Waits: true,
+			Name: "token-reused", Breaks: "resume/twice",
 			Defect: "a token may be used again while its client is connected",
 			hub:    func(h *hub) { h.connect = h.anew },
 		},
