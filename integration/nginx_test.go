@@ -88,28 +88,37 @@ func TestWardboardBehindNginx(t *testing.T) {
 			}
 		}
 	})
-	// The nurses whose instance dies come back on the others by their tokens: in their ward, without joining, and they are told
-	// that they may have missed alerts. The next one reaches all.
+	t.Run("one is stopped", func(t *testing.T) {
+		w := startWardboard(t, program, "-listen", "127.0.0.1:0", "-instances", "1", "-backplane", redis.URL())
+		url := startNginx(t, path, []string{hosts[0], strings.TrimPrefix(w.url, "http://"), hosts[2]})
+		testNursesComeBack(t, browser, url, strings.TrimPrefix(w.url, "http://"), func() { w.stop(t) })
+	})
 	t.Run("one is killed", func(t *testing.T) {
 		url := startNginx(t, path, hosts)
-		p := openBrowser(t, browser)
-		p.open(url)
-		p.poll(`document.querySelectorAll(".nurse[data-token='of her ward']").length === 12`)
-		before := p.nurses(`[data-instance="` + hosts[1] + `"]`)
-		boards[1].kill(t)
-		p.poll(fmt.Sprintf(`document.querySelectorAll(".nurse[data-resumed=true]").length === %d`, strings.Count(before, "Nurse")))
-		p.ready()
-		// All of them, and nobody else.
-		p.poll(fmt.Sprintf(`[...document.querySelectorAll(".nurse[data-resumed=true] .what")].filter(
-			e => e.innerText === "back in her ward, may have missed alerts").length === %d`, strings.Count(before, "Nurse")))
-		if after := p.nurses(`[data-resumed=true]`); before == "" || after != before || p.nurses(`[data-instance="`+hosts[1]+`"]`) != "" {
-			t.Errorf("%s were on the dead instance, %s are back", before, after)
-		}
-		p.wantRollOf(9)
-		p.raise(hosts[0])
-		p.wantVerdict(1, "good", "9 of 9 nurses were reached")
+		testNursesComeBack(t, browser, url, hosts[1], func() { boards[1].kill(t) })
 		delivers(t, url, hosts[0], hosts[2])
 	})
+}
+
+// testNursesComeBack ends an instance that nurses of a page are on. They come back on the others by their tokens: in their ward,
+// without joining, and they are told that they may have missed alerts. The next one reaches all.
+func testNursesComeBack(t *testing.T, browser, url, host string, end func()) {
+	t.Helper()
+	p := openBrowser(t, browser)
+	p.open(url)
+	p.poll(`document.querySelectorAll(".nurse[data-token='of her ward']").length === 12`)
+	there := fmt.Sprintf("[data-instance=%q]", host)
+	before := p.nurses(there)
+	end()
+	p.poll(fmt.Sprintf(`[...document.querySelectorAll(".nurse[data-resumed=true] .what")].filter(
+		e => e.innerText === "back in her ward, may have missed alerts").length === %d`, strings.Count(before, "Nurse")))
+	p.ready()
+	if after := p.nurses("[data-resumed=true]"); before == "" || after != before || p.nurses(there) != "" {
+		t.Errorf("%s were on the instance that ended, %s are back", before, after)
+	}
+	p.wantRollOf(9)
+	p.do(chromedp.Click(chromedp.CSS(".server button:enabled")))
+	p.wantVerdict(1, "good", "9 of 9 nurses were reached")
 }
 
 // nurses names the nurses that are shown with an attribute, sorted.

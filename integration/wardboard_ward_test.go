@@ -59,7 +59,7 @@ func testWardboardWard(t *testing.T, program string) {
 		p.open(startWardboard(t, program, "-listen", "127.0.0.1:0").url)
 		for _, instance := range []string{"A", "B", "C"} {
 			p.wantHealth(instance, map[string]string{
-				"backplane": "^up$", "since": `^\d\d:\d\d:\d\d$`, "probe": `^\d+\.\d ms$`, "members": "^3$", "connections": "^4$", "wards": "^2$",
+				"backplane": "^up$", "since": `^\d\d:\d\d:\d\d$`, "probe": `^\d+\.\d\d ms$`, "members": "^3$", "connections": "^4$", "wards": "^2$",
 				"subscriptions": `^(\d+) of \1$`, "waiting": `^\d+$`, "gaps": "^0$", "missed": "^0$", "reconnects": "^0$", "lost": "^0$",
 			})
 		}

@@ -22,7 +22,7 @@ func TestCheckKill(t *testing.T) {
 		status int
 		lines  []string // in the output; the last one is the last
 	}{
-		{"-check -kill -backplane " + quick, exitOK, []string{
+		{"-check -kill -backplane inmem:?heartbeat=300ms&memberTimeout=3s", exitOK, []string{ // time enough to ask before
 			"instance B dies, and with it the sockets of nurse 2, nurse 5, nurse 8, nurse 11\n",
 			"s: 6 nurses; no answer from instance B", // told before it is known dead
 			"s: 6 nurses\ninstance C has on its list after",

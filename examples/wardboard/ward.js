@@ -140,7 +140,7 @@ export class Health {
     const cells = {
       backplane: causes.length > 0 ? `${b.state}: ${causes.join(", ")}` : b.state,
       since: b.since ? clock(b.since) : "",
-      probe: b.lastProbeSeconds ? `${(b.lastProbeSeconds * 1000).toFixed(1)} ms` : "none yet",
+      probe: b.lastProbeSeconds ? `${(b.lastProbeSeconds * 1000).toFixed(2)} ms` : "none yet",
       members: b.members ?? "",
       connections: health.connections,
       wards: health.groups,
