@@ -138,9 +138,9 @@ func (c *client) listens() bool { return c.closed == nil && !c.stuck && c.failin
 // fenceClient fences the ways to one connection.
 func (w *world) fenceClient(c *client, seats []*seat) {
 	w.mu.Lock()
-	hears := c.conn != nil && c.listens() && c.hub.works()
+	hears := c.conn != nil && c.listens()
 	w.mu.Unlock()
-	if !hears {
+	if !hears || !c.hub.works() {
 		return
 	}
 	for _, from := range seats {

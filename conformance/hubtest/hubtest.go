@@ -150,7 +150,8 @@ func (s *suite) chosen() []Property {
 	return slices.DeleteFunc(Properties(), func(p Property) bool { return s.only != nil && !s.only(p) })
 }
 
-// Check proves a hub outside go test: it returns when all properties are judged. Where options do not fit, the report has a
+// Check proves a hub outside go test: it returns when all properties are judged. When ctx ends, what has not been judged is not
+// exercised. Where options do not fit, the report has a
 // failed result for each and nothing else.
 func Check(ctx context.Context, open Opener, opts ...Option) *Report {
 	s := newSuite(open, opts)
@@ -249,8 +250,7 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 	r := Result{Property: p}
 	switch {
 	case ctx.Err() != nil:
-		r.Verdict, r.Err = notExercised, fmt.Errorf("the run was stopped: %w", context.Cause(ctx))
-		return r
+		return stopped(ctx, r)
 	case s.short && p.Slow:
 		r.Verdict = skipped
 		return r
@@ -261,9 +261,17 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 	start := time.Now()
 	w := newWorld(ctx, s, p)
 	w.run()
-	r.Took = time.Since(start)
+	if r.Took = time.Since(start); ctx.Err() != nil {
+		return stopped(ctx, r)
+	}
 	w.verdict(&r)
 	return s.judged(r)
+}
+
+// stopped is the result of a property that was not judged because the run ended: strict or not, nobody's failure.
+func stopped(ctx context.Context, r Result) Result {
+	r.Verdict, r.Err = notExercised, fmt.Errorf("the run was stopped: %w", context.Cause(ctx))
+	return r
 }
 
 // judged applies what the test says of a property.

@@ -124,6 +124,26 @@ func (n bareNode) Hub(name string, hooks hubtest.Hooks) (hubtest.Hub, error) {
 
 type bareHub struct{ hubtest.Hub }
 
+// A run that is stopped blames nobody.
+func TestStoppedRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		report := hubtest.Check(ctx, stopping(inMemory(), cancel), hubtest.Bubble(), hubtest.Strict())
+		if n := report.Count(conformance.NotExercised); n != len(hubtest.Properties()) || report.Err() != nil {
+			t.Errorf("%s\n%v", report.Summary(), report.Err())
+		}
+		<-time.After(time.Hour)
+	})
+}
+
+// stopping stops the run when the first instance is opened.
+func stopping(open hubtest.Opener, stop func()) hubtest.Opener {
+	return func(ctx context.Context, in conformance.Instance) (hubtest.Node, error) {
+		stop()
+		return open(ctx, in)
+	}
+}
+
 // A hub that ignores its context ends no test by hanging it: the failure says which call it was.
 func TestHubThatHangs(t *testing.T) {
 	r := check(t, hanging(inMemory()), "deliver/all", hubtest.Patience(time.Second))
