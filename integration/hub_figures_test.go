@@ -124,8 +124,9 @@ func share(groups []string, hubs ...*hubkit.Hub) (joiners []joiner) {
 // must reach four fifths of what eight goroutines reach that share nothing, each with a node and a hub of its own, or wait for
 // mutexes less than a hundredth of their time.
 //
-// The first member of a group makes the engine subscribe it; later ones do not concern the engine. Over inmem there is no round
-// trip that joins could share, so that this is about locks.
+// That is for later members of a group. The first one makes the engine subscribe it, which is the work of one goroutine, the
+// link's supervisor, and passes the lock of its table: over inmem, where there is no round trip that joins could share, eight are
+// not much faster than one, and must not be slower. Over a broker they are: TestFigureJoinsShareRoundTrips.
 func TestFigureJoinsMeetNoGlobalLock(t *testing.T) {
 	const groups, joins, attempts = 100_000, 40_000, 5
 	names := func(prefix string, n int) []string {
@@ -155,7 +156,14 @@ func TestFigureJoinsMeetNoGlobalLock(t *testing.T) {
 		})
 	}
 	keep.Wait()
-	for name, list := range map[string][]string{"first members": fresh, "later members": held} {
+	for name, row := range map[string]struct {
+		list         []string
+		toOne, toOwn float64
+	}{
+		"first members": {fresh, 1, 0.5},
+		"later members": {held, 1.6, 0.8},
+	} {
+		list := row.list
 		t.Run(name, func(t *testing.T) {
 			var best, even float64
 			for range attempts {
@@ -169,11 +177,12 @@ func TestFigureJoinsMeetNoGlobalLock(t *testing.T) {
 				}
 				f, o, w := median(faster), median(toOwn), median(waits)
 				t.Logf("eight goroutines: %.2f times one; %.2f times eight that share nothing; waiting for a mutex %.1f %% of their time", f, o, 100*w)
-				if best, even = max(best, f), max(even, o); f >= 1.6 || o >= 0.8 || w < 0.01 {
+				if best, even = max(best, f), max(even, o); f >= row.toOne || o >= row.toOwn || w < 0.01 {
 					return
 				}
 			}
-			t.Errorf("eight goroutines join at most %.2f times as fast as one, want 1.6, and %.2f times as fast as eight that share nothing, want 0.8", best, even)
+			t.Errorf("eight goroutines join at most %.2f times as fast as one, want %.1f, and %.2f times as fast as eight that share nothing, want %.1f",
+				best, row.toOne, even, row.toOwn)
 		})
 	}
 }
