@@ -358,6 +358,24 @@ func TestResumeAndMembershipsOfUsers(t *testing.T) {
 	})
 }
 
+// When the end of a user's membership takes a connection out of what it had joined by itself, it gets a new token.
+func TestTokensFollowMembershipsOfUsers(t *testing.T) {
+	onResumeWith(t, func(o *hubkit.Options) { o.UserGroups = true }, func(f *farm) {
+		c := f.user(0, "nurse", "own", "both")
+		before := c.token()
+		f.leaveUser(1, "nurse", "both", 1)
+		token := c.token()
+		if token == before {
+			f.t.Error("there is no new token")
+		}
+		f.alone(1) // nobody knows better
+		if got := f.back(1, token); !slices.Equal(got.Groups(), []string{"own"}) {
+			f.t.Errorf("it came back in %q", got.Groups())
+		}
+		f.together()
+	})
+}
+
 // A drain sends clients elsewhere, and their tokens work there.
 func TestResumeAfterDrain(t *testing.T) {
 	onResume(t, func(f *farm) {

@@ -20,14 +20,14 @@ var errNoResume = fmt.Errorf("%w: the hub was made without Resume", backplane.Er
 // comeback is a connection that is being made of a token.
 type comeback struct {
 	token *resumeToken
-	past  past
+	known known
 	what  Resumption
 	// The groups to restore, pinned and subscribed. Who makes the connection takes the pins over.
 	topics []*topic
 }
 
-// past is what all instances together know of a session.
-type past struct {
+// known is what all instances together know of a session.
+type known struct {
 	ended   bool
 	top     rank        // the highest
 	last    sessionView // of the connection whose groups are known, the newest such one
@@ -103,10 +103,10 @@ func (h *Hub) comeBack(ctx context.Context, t *resumeToken, o *ConnectOptions) (
 	}
 	b := &comeback{token: t}
 	var err error
-	if b.past, err = h.askPast(ctx, t.session); err != nil {
+	if b.known, err = h.askPast(ctx, t.session); err != nil {
 		return nil, err
 	}
-	if b.past.ended {
+	if b.known.ended {
 		h.sessions.end(t.session, time.Now().Add(h.opts.Resume.keep()))
 		return nil, ErrResumeEnded
 	}
@@ -153,16 +153,16 @@ func (b *comeback) release(h *Hub) {
 
 // resumption is what is known of the session, for the hook.
 func (b *comeback) resumption() Resumption {
-	t, last := b.token, &b.past.last
+	t, last := b.token, &b.known.last
 	r := Resumption{
 		Session: t.session.String(), User: t.user, Groups: t.groups, Trimmed: t.trimmed, Issued: t.issued, Expires: t.expires(),
-		Generation: max(t.generation, b.past.top.generation) + 1,
+		Generation: max(t.generation, b.known.top.generation) + 1,
 	}
 	of := t.generation
 	if last.had >= of {
 		of, r.Groups, r.Trimmed = last.had, last.groups, false
 	}
-	r.Stale = b.past.top.generation > of
+	r.Stale = b.known.top.generation > of
 	return r
 }
 
@@ -207,11 +207,11 @@ func (h *Hub) getAcquainted(ctx context.Context) error {
 
 // askPast asks all instances what they know of a session. An instance that does not answer in time is not waited for: when it is heard
 // again it is told.
-func (h *Hub) askPast(ctx context.Context, id sessionID) (past, error) {
-	var p past
+func (h *Hub) askPast(ctx context.Context, id sessionID) (known, error) {
+	var k known
 	if h.cluster == nil {
-		p.learn(h.home, h.sessions.look(id))
-		return p, nil
+		k.learn(h.home, h.sessions.look(id))
+		return k, nil
 	}
 	q := sessionQuestion{session: id}
 	var answers []said
@@ -221,10 +221,10 @@ func (h *Hub) askPast(ctx context.Context, id sessionID) (past, error) {
 	})
 	for _, s := range answers {
 		if v, unread := decodeSessionView(s.answer); unread == nil {
-			p.learn(s.node, v)
+			k.learn(s.node, v)
 		}
 	}
-	return p, err
+	return k, err
 }
 
 // tryAgain is how long a resume waits for this node's own link before it tries again.
@@ -251,29 +251,44 @@ func (h *Hub) whenAvailable(ctx context.Context, f func() error) error {
 	}
 }
 
-// askPatiently asks everybody and returns what was answered in time.
+// askPatiently asks everybody and returns what was answered in time. Who is too busy is asked again: it may be the one who knows.
 func (h *Hub) askPatiently(ctx context.Context, question []byte) ([]said, error) {
 	ctx, cancel := context.WithTimeout(ctx, resumePatience)
 	defer cancel()
 	defer context.AfterFunc(h.closing, cancel)()
-	answers, _, err := h.askEverybody(ctx, question)
+	busy := func(f FailedNode) bool { return errors.Is(f.Err, backplane.ErrBusy) }
+	answers, missed, err := h.askEverybody(ctx, question)
+	for err == nil && slices.ContainsFunc(missed.Missing, busy) {
+		timer := time.NewTimer(tryAgain)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return answers, nil
+		}
+		var again []said
+		if again, missed, err = h.askEverybody(ctx, question); err != nil {
+			return answers, nil
+		}
+		answers = again
+	}
 	return answers, err
 }
 
 // learn adds what an instance knows.
-func (p *past) learn(node backplane.NodeID, v sessionView) {
+func (k *known) learn(node backplane.NodeID, v sessionView) {
 	switch v.state {
 	case sessionEnded:
-		p.ended = true
+		k.ended = true
 	case sessionHere, sessionAbsent:
-		if v.rank.compare(p.top) > 0 {
-			p.top = v.rank
+		if v.rank.compare(k.top) > 0 {
+			k.top = v.rank
 		}
-		if v.had > p.last.had {
-			p.last = v
+		if v.had > k.last.had {
+			k.last = v
 		}
 		if v.state == sessionHere || v.had > 0 {
-			p.holders = append(p.holders, node)
+			k.holders = append(k.holders, node)
 		}
 	case sessionUnknown:
 	}
@@ -286,13 +301,13 @@ func (h *Hub) takeOver(ctx context.Context, c *Connection, b *comeback) error {
 	ctx, cancel := context.WithTimeout(ctx, resumePatience)
 	defer cancel()
 	defer context.AfterFunc(h.closing, cancel)()
-	for _, v := range inParallel(b.past.holders, func(node backplane.NodeID) sessionView { return h.takeAt(ctx, node, &q) }) {
+	for _, v := range inParallel(b.known.holders, func(node backplane.NodeID) sessionView { return h.takeAt(ctx, node, &q) }) {
 		switch {
 		case v.state == sessionEnded:
 			return ErrResumeEnded
 		case v.rank.compare(q.rank) > 0:
 			return ErrResumeReplaced
-		case v.had > 0 && v.had == b.past.last.had:
+		case v.had > 0 && v.had == b.known.last.had:
 			b.leave(h, v.groups)
 		}
 	}

@@ -34,15 +34,21 @@ type session struct {
 	conn  *Connection // the connection, if it is here
 	ended bool        // by the server; then the rest does not matter
 	rank  rank        // the highest that was heard of
+	away  *away       // nil while conn is there
+}
 
-	// Of the last connection here, when it has gone; what its generation was says how old the groups are.
-	left   string // its id; "" for none
-	user   string
-	groups []string
-	had    uint64
+// away is what an instance remembers where the connection is not here. Guarded by the table's mu.
+type away struct {
+	past
+	until time.Time     // when it is forgotten
+	at    *list.Element // its place in absent or over; nil only while it is made
+}
 
-	until time.Time     // when it is forgotten; not while conn is there
-	at    *list.Element // its place in absent or over; nil while conn is there
+// past is what the last connection of a session had that was here. Its generation says how old that is; 0 where there was none.
+type past struct {
+	id, user string
+	groups   []string
+	had      uint64
 }
 
 // sessionTable holds the sessions that an instance knows.
@@ -77,28 +83,31 @@ func (t *sessionTable) get(id sessionID) *session {
 // place keeps a session that is not here until then, and forgets what is too much. mu is held.
 func (t *sessionTable) place(s *session, until time.Time) {
 	t.unplace(s)
-	s.until = until
+	if s.away == nil {
+		s.away = &away{}
+	}
+	s.away.until = until
 	queue := &t.absent
 	if s.ended {
 		queue = &t.over
 	}
-	s.at = queue.PushBack(s)
+	s.away.at = queue.PushBack(s)
 	if queue.Len() <= maxSessions {
 		return
 	}
 	oldest := sessionOf(queue.Front())
-	if oldest.ended && t.hub.resumeStore == nil && oldest.until.After(t.unsure) {
-		t.unsure = oldest.until
+	if oldest.ended && t.hub.resumeStore == nil && oldest.away.until.After(t.unsure) {
+		t.unsure = oldest.away.until
 	}
 	t.forget(oldest)
 }
 
 // unplace takes a session out of its queue. mu is held.
 func (t *sessionTable) unplace(s *session) {
-	if s.at != nil {
-		t.absent.Remove(s.at) // one of them has it, the other does nothing
-		t.over.Remove(s.at)
-		s.at = nil
+	if s.away != nil && s.away.at != nil {
+		t.absent.Remove(s.away.at) // one of them has it, the other does nothing
+		t.over.Remove(s.away.at)
+		s.away.at = nil
 	}
 }
 
@@ -116,28 +125,30 @@ func sessionOf(e *list.Element) *session {
 
 // leave notes what the connection had that was here. mu is held.
 func (t *sessionTable) leave(s *session, c *Connection, groups []string) {
-	s.left, s.user, s.groups, s.had = c.id, c.user, groups, c.resume.generation
-	t.ids[s.left] = s
-	if s.user == "" {
+	s.away = &away{past: past{id: c.id, user: c.user, groups: groups, had: c.resume.generation}}
+	t.ids[c.id] = s
+	if c.user == "" {
 		return
 	}
-	if t.users[s.user] == nil {
-		t.users[s.user] = make(map[*session]struct{})
+	if t.users[c.user] == nil {
+		t.users[c.user] = make(map[*session]struct{})
 	}
-	t.users[s.user][s] = struct{}{}
+	t.users[c.user][s] = struct{}{}
 }
 
 // unleave forgets what leave noted. mu is held.
 func (t *sessionTable) unleave(s *session) {
-	if t.ids[s.left] == s {
-		delete(t.ids, s.left)
+	if s.away == nil || s.away.had == 0 {
+		return
 	}
-	if of := t.users[s.user]; of != nil {
+	p := &s.away.past
+	delete(t.ids, p.id)
+	if of := t.users[p.user]; of != nil {
 		if delete(of, s); len(of) == 0 {
-			delete(t.users, s.user)
+			delete(t.users, p.user)
 		}
 	}
-	s.left, s.user, s.groups, s.had = "", "", nil, 0
+	*p = past{}
 }
 
 // enlist makes a connection the one of its session here. It returns an older one, which the caller closes. The error says that the
@@ -155,7 +166,7 @@ func (t *sessionTable) enlist(c *Connection) (older *Connection, err error) {
 	older = s.conn
 	t.unplace(s)
 	t.unleave(s)
-	s.conn, s.rank = c, r
+	s.conn, s.rank, s.away = c, r, nil
 	return older, nil
 }
 
@@ -179,8 +190,8 @@ func (t *sessionTable) end(id sessionID, until time.Time) (conn *Connection) {
 	s := t.get(id)
 	t.unleave(s)
 	conn, s.conn, s.ended = s.conn, nil, true
-	if until.Before(s.until) {
-		until = s.until
+	if s.away != nil && until.Before(s.away.until) {
+		until = s.away.until
 	}
 	t.place(s, until)
 	return conn
@@ -233,7 +244,11 @@ func (s *session) view() sessionView {
 	case s.ended:
 		return sessionView{state: sessionEnded}
 	default:
-		return sessionView{state: sessionAbsent, rank: s.rank, had: s.had, groups: s.groups}
+		v := sessionView{state: sessionAbsent, rank: s.rank}
+		if s.away != nil {
+			v.had, v.groups = s.away.had, s.away.groups
+		}
+		return v
 	}
 }
 
@@ -269,7 +284,7 @@ func (t *sessionTable) sweep(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, queue := range []*list.List{&t.absent, &t.over} {
-		for e := queue.Front(); e != nil && !now.Before(sessionOf(e).until); e = queue.Front() {
+		for e := queue.Front(); e != nil && !now.Before(sessionOf(e).away.until); e = queue.Front() {
 			t.forget(sessionOf(e))
 		}
 	}

@@ -34,10 +34,10 @@ func (t *sessionTable) applyToAbsent(op *operation) (ending []sessionID) {
 	for _, s := range t.matching(&op.of) {
 		switch {
 		case op.kind == askLeave:
-			s.drop(op.group)
+			s.away.drop(op.group)
 		case op.kind == askLeaveAll:
-			s.groups = nil
-		case s.had == s.rank.generation: // nobody has come back with it
+			s.away.groups = nil
+		case s.away.had == s.rank.generation: // nobody has come back with it
 			ending = append(ending, s.id)
 		}
 	}
@@ -49,14 +49,14 @@ func (t *sessionTable) leaveUser(user, group string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for s := range t.users[user] {
-		s.drop(group)
+		s.away.drop(group)
 	}
 }
 
 // drop takes a group out. Who looked before goes on with the old list.
-func (s *session) drop(group string) {
-	if slices.Contains(s.groups, group) {
-		s.groups = slices.DeleteFunc(slices.Clone(s.groups), func(g string) bool { return g == group })
+func (p *past) drop(group string) {
+	if slices.Contains(p.groups, group) {
+		p.groups = slices.DeleteFunc(slices.Clone(p.groups), func(g string) bool { return g == group })
 	}
 }
 
@@ -67,7 +67,7 @@ func (t *sessionTable) matching(of *selection) (found []*session) {
 		except[string(id)] = struct{}{}
 	}
 	add := func(s *session) {
-		if _, left := except[s.left]; !left && !slices.Contains(found, s) {
+		if _, left := except[s.away.id]; !left && !slices.Contains(found, s) {
 			found = append(found, s)
 		}
 	}
@@ -89,19 +89,19 @@ func (t *sessionTable) matching(of *selection) (found []*session) {
 		seen[s] = struct{}{}
 	}
 	for _, s := range t.ids {
-		if _, again := seen[s]; again || !of.all && !s.inAny(of.groups) {
+		if _, again := seen[s]; again || !of.all && !s.away.inAny(of.groups) {
 			continue
 		}
-		if _, left := except[s.left]; !left {
+		if _, left := except[s.away.id]; !left {
 			found = append(found, s)
 		}
 	}
 	return found
 }
 
-func (s *session) inAny(groups idList) bool {
+func (p *past) inAny(groups idList) bool {
 	for g := range groups.all() {
-		if slices.Contains(s.groups, string(g)) {
+		if slices.Contains(p.groups, string(g)) {
 			return true
 		}
 	}

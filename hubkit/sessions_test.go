@@ -84,6 +84,8 @@ func TestConnectionsAreEnlistedByRank(t *testing.T) {
 		return &Connection{hub: tab.hub, id: id, resume: &resumeState{session: numbered(session), generation: generation}}
 	}
 	tab.end(numbered(1), until)
+	tab.end(numbered(1), until.Add(-time.Hour)) // which does not make it shorter
+	tab.sweep(until.Add(-time.Minute))
 	if older, err := tab.enlist(conn("a", 1, 5)); older != nil || !errors.Is(err, ErrResumeEnded) {
 		t.Errorf("of an ended session: %v, %v", older, err)
 	}
