@@ -47,6 +47,13 @@ func queryProperties() []Property {
 			Often: "a list of members that is believed as it is.",
 			run:   queryUnknownInstance,
 		},
+		{
+			ID: "query/after-outage", Contract: "H6", Since: "v1", Slow: true, Needs: AbilityCut,
+			Says:  "an instance that comes out of an outage of its own does not take for gone whom it cannot reach yet: its answers say what they miss.",
+			Why:   "who is cut off would see everybody leave.",
+			Often: "members that are declared dead while nobody could be heard.",
+			run:   queryAfterOutage,
+		},
 	}
 }
 
@@ -248,4 +255,31 @@ func queryUnknownInstance(w *world) {
 	all[1].heal()
 	w.settle(late)
 	late.count(users("u"), 1)
+}
+
+func queryAfterOutage(w *world) {
+	all := w.settled()
+	all[1].user("u", "4B")
+	all[0].sever()
+	h := all[0].hub(ward)
+	w.eventually("n1 notices that its link is down", func() bool { return h.trySend(groups("4B"), "lost") != nil })
+	all[1].hang()
+	all[0].heal()
+	w.eventually("n1 can ask again", func() bool {
+		ctx, cancel := context.WithTimeout(w.ctx, brief)
+		defer cancel()
+		var c Count
+		err := w.callWith(ctx, all[0], nil, "Count(user u)", func(ctx context.Context) (string, error) {
+			var err error
+			c, err = h.raw.Count(ctx, users("u"))
+			return fmt.Sprintf("%d, missing %v, settling: %v ", c.Connections, c.Missing, c.Settling), err
+		})
+		if err == nil && c.Connections == 0 && len(c.Missing) == 0 && !c.Settling {
+			w.fatalf("n1 comes out of an outage, counts nobody and says that it misses nobody, though n2 has a connection")
+		}
+		return err == nil
+	})
+	all[1].heal()
+	w.settle(all...)
+	all[0].count(users("u"), 1)
 }

@@ -98,6 +98,15 @@ func queries() []Mutant {
 			}),
 		},
 		{
+			Name: "coverage-hidden", Breaks: "query/after-outage",
+			Defect: "answers do not say what they miss",
+			hub: counting(func(h *hub, ctx context.Context, of hubtest.Target) (hubtest.Count, error) {
+				c, err := h.wholeHub.Count(ctx, of)
+				c.Coverage = hubtest.Coverage{}
+				return c, err
+			}),
+		},
+		{
 			Name: "settling-hidden", Breaks: "query/unknown-instance",
 			Defect: "an instance believes the list of members that it has",
 			hub: counting(func(h *hub, ctx context.Context, of hubtest.Target) (hubtest.Count, error) {
