@@ -93,7 +93,7 @@ func askSideBySide(w *world) {
 	crew := w.crew()
 	w.together(crew)
 	asker := crew[0]
-	const questions = 8
+	const questions = 20
 	for _, by := range crew {
 		// Each question is answered only when all are there; then in the reverse of their order.
 		var mu sync.Mutex

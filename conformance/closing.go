@@ -179,7 +179,7 @@ func closeAlone(w *world) {
 	last := crew[len(crew)-1]
 	last.subscribe(room)
 	stop := w.stream(stay, room)
-	for range w.count(20) {
+	for range w.count(40) { // as in some days of deployments
 		n := w.newInstance(w.namespace())
 		n.open()
 		n.subscribe(room)

@@ -80,8 +80,15 @@ func ctxCanceled(w *world) {
 	if err := s.tryClose(over); err != nil && !errors.Is(err, context.Canceled) {
 		w.fatalf("Close of a subscription with a canceled context returned %w", err)
 	}
-	n.publish(room)
+	pub := n.publish(room)
 	w.settle()
+	rest(w.ctx, 10*time.Millisecond) //nolint:mnd // settle does not wait for what is closed
+	w.rec.mu.Lock()
+	heard := w.rec.subs[s.id].heard[pub]
+	w.rec.mu.Unlock()
+	if heard > 0 {
+		w.fatalf("a subscription still heard what was published after a Close with a canceled context had returned")
+	}
 	last := crew[1]
 	if err := last.tryClose(over); err != nil && !errors.Is(err, context.Canceled) {
 		w.fatalf("Close with a canceled context returned %w", err)

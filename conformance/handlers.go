@@ -73,7 +73,8 @@ func handlerReentrant(w *world) {
 	crew[1].subscribe(answer)
 	n.subscribe(answer)
 	done := make(chan struct{})
-	var self, other *sub
+	var self, other, slow *sub
+	var free func()
 	ready := make(chan struct{})
 	other = n.subscribe(ask)
 	var once sync.Once
@@ -97,13 +98,22 @@ func handlerReentrant(w *world) {
 				w.arrives(pub, []int{fresh.id}) // which is before the handler returns
 				fresh.close()
 				other.close()
-				if err := self.closeFrom(ctx, true); err != nil {
-					w.fatalf("closing a subscription with its handler's context returned %w", err)
+				for _, s := range []*sub{slow, self} {
+					if err := s.closeFrom(ctx, true); err != nil {
+						w.fatalf("closing a subscription with a handler's context returned %w", err)
+					}
 				}
+				n.subscribe(ask) // a new one in its place
+				free()
 			})
 			wg.Wait()
 		})
 	})
+	slow, free = w.stalled(n, extra)
+	for range 3 { // the first keeps its handler busy, and the others wait
+		n.publish(extra)
+	}
+	w.await(n.name+" to enter its handler", func() bool { return len(w.rec.running[slow.id]) > 0 })
 	close(ready)
 	crew[1].publish(ask)
 	defer w.while("a handler that publishes, subscribes and closes")()
@@ -115,6 +125,8 @@ func handlerReentrant(w *world) {
 		w.check()
 		w.fatalf("a handler that publishes, subscribes and closes had not returned after %v", w.suite.patience)
 	}
+	w.await("the handler to return", func() bool { return len(w.rec.running[self.id]) == 0 })
+	rest(w.ctx, time.Millisecond) // in which what it closed may be removed: that and nothing else
 	for range w.count(20) {
 		crew[1].publish(ask)
 	}

@@ -28,7 +28,7 @@ func linkProperties() []Property {
 		},
 		{
 			ID:    "link/gap-complete",
-			Says:  "every subscription that an outage may have touched gets its gap, also those that nothing was published to.",
+			Says:  "every subscription that an outage may have touched gets its gap, with its cause, also those that nothing was published to.",
 			Why:   "one group would be fetched anew, another would stay wrong.",
 			Often: "a client library that reconnects and tells nobody, gaps only for the channels that are heard of again, a limit on how often one is told.",
 			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud"}, run: linkGapComplete,
@@ -135,6 +135,19 @@ func linkGapComplete(w *world) {
 		}
 	}
 	w.outagesBehindHandler(deaf, publisher)
+	w.gapTellsOutage(deaf)
+}
+
+// gapTellsOutage looks at the cause of a gap: that the link failed.
+func (w *world) gapTellsOutage(n *instance) {
+	s := n.subscribe(group("told"))
+	w.outage(n, func() {})
+	w.awaitGap(s, 1)
+	for _, r := range w.rec.snapshot().Runs {
+		if r.Sub == s.id && r.Gap != 0 && r.Gap != backplane.GapLink {
+			w.fatalf("%s was cut off, and the cause of its gap is %q", n.name, r.Gap)
+		}
+	}
 }
 
 // outagesBehindHandler has a second outage begin while the gap of the first waits for a handler that is busy. Whatever the

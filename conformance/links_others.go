@@ -122,6 +122,9 @@ func linkState(w *world) {
 	}
 	n.close()
 	both("down for good", func(s backplane.State) bool { return s == backplane.Down })
+	if h := n.health(); h.State != backplane.Down {
+		w.fatalf("%s is closed, and says that it is %v", n.name, h.State)
+	}
 	told.stop()
 	beside.stop()
 }

@@ -136,14 +136,16 @@ func payloadKept(w *world) {
 		message *backplane.Message
 		then    backplane.Message // what it was
 		copied  []byte
+		longer  []byte // the payload and a mark behind it
 	}
+	mark := []byte("behind it")
 	var mu sync.Mutex
 	var all []kept
 	keep := func(_ context.Context, e backplane.Event, _ int) {
 		if m, is := e.(*backplane.Message); is {
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, kept{m, *m, bytes.Clone(m.Payload)})
+			all = append(all, kept{m, *m, bytes.Clone(m.Payload), append(m.Payload, mark...)})
 		}
 	}
 	for _, n := range crew {
@@ -161,6 +163,9 @@ func payloadKept(w *world) {
 		}
 		if m := k.message; m.Address != k.then.Address || m.Publisher != k.then.Publisher || !bytes.Equal(m.Payload, k.copied) {
 			w.fatalf("a message with a payload of %d bytes that a handler kept is another one since", len(k.copied))
+		}
+		if !bytes.HasSuffix(k.longer, mark) {
+			w.fatalf("what a handler appended to a payload of %d bytes has changed since: there was room behind it that is others'", len(k.copied))
 		}
 	}
 }

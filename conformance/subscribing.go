@@ -210,6 +210,25 @@ func unsubscribeBarrier(w *world) {
 		}
 	})
 	w.closesAgain(crew[1], room)
+	w.closesInFront(crew[1], group("queue"))
+}
+
+// closesInFront closes a subscription for which many messages wait. That the handler is called once more may be because
+// Close was entered late, but not that it is called for all of them.
+func (w *world) closesInFront(n *instance, to backplane.Address) {
+	const messages, each = 50, 10 * time.Millisecond
+	s := n.subscribeWith(to, func(context.Context, backplane.Event, int) { rest(w.ctx, each) })
+	beside := n.subscribe(to)
+	for range messages {
+		w.arrives(n.publish(to), []int{beside.id})
+	}
+	s.close()
+	w.rec.mu.Lock()
+	heard := len(w.rec.subs[s.id].heard)
+	w.rec.mu.Unlock()
+	if heard == messages {
+		w.fatalf("Close of a subscription let its handler run for all %d messages that waited, instead of only ending the run in progress", messages)
+	}
 }
 
 // closesAgain closes a subscription a second time while the run that the first Close gave up waiting for goes on.

@@ -54,7 +54,7 @@ func All() []Mutant {
 		transports(), transportStreams(), transportNames(), transportFates(), transportGuesses(),
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
-		outsiders(), tables(), runs(), registers(), since(), afterAnOutage(), onTheSecondTime(),
+		outsiders(), tables(), runs(), registers(), since(), afterAnOutage(), onTheSecondTime(), finePrint(),
 	)
 }
 
