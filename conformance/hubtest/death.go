@@ -42,13 +42,13 @@ func deathPending(w *world) {
 	all := w.settled()
 	victim := all[2]
 	c, other := victim.user("u", "4B"), all[1].member("4B")
-	c.block() // it answers nothing
-	w.send(all[0], c)
-	asked := all[0].asks(c, "?")
-	local := all[1].asks(c, "?")
-	f := victim.fault()
-	if f.Hang != nil {
-		victim.hang() // so that the operations that follow wait for it when it dies
+	asked, too := all[0].asks(c, "?"), all[1].asks(c, "?")
+	c.question(1) // both are there, and are never answered
+	hangs := victim.fault().Hang != nil
+	if hangs { // then what follows waits for it when it dies
+		victim.hang()
+	} else {
+		victim.kill()
 	}
 	ends := map[string]func() error{}
 	for _, op := range operations() {
@@ -61,27 +61,27 @@ func deathPending(w *world) {
 		ends[op] = func() error { finish(); return err }
 	}
 	var counted Count
-	finish := w.begin(func() { counted = w.counts(all[1], groups("4B")) })
-	victim.kill()
 	var listed Page
-	finishList := w.begin(func() { listed, _ = all[1].page(groups("4B"), 10, "") })
-	for what, end := range map[string]func() invoked{"n1's question": asked, "n2's question": local} {
+	count := w.begin(func() { counted = w.counts(all[1], groups("4B")) })
+	list := w.begin(func() { listed, _ = all[1].page(groups("4B"), 10, "") })
+	if hangs {
+		victim.kill()
+	}
+	for what, end := range map[string]func() invoked{"n1's question": asked, "n2's question": too} {
 		w.mustFail(what+" to "+c.name+", whose instance died", end().err, backplane.ErrNodeLost)
 	}
 	for op, end := range ends {
-		if err := end(); f.Hang != nil || err != nil { // without a hang it may have been done just before
-			w.mustFail("n1: "+op+" of "+c.name+", whose instance died", err, backplane.ErrNodeLost)
-		}
+		w.mustFail("n1: "+op+" of "+c.name+", whose instance died", end(), backplane.ErrNodeLost)
 	}
-	finish()
-	finishList()
-	for what, got := range map[string]Coverage{"Count": counted.Coverage, "List": listed.Coverage} {
-		if !slices.Contains(got.Missing, victim.name) && (f.Hang != nil || what == "List") {
-			w.fatalf("n2: %s while n3 was dying misses %v, and it is n3", what, got.Missing)
+	count()
+	list()
+	for what, got := range map[string]struct {
+		n int
+		Coverage
+	}{"Count": {counted.Connections, counted.Coverage}, "List": {len(listed.Connections), listed.Coverage}} {
+		if got.n != 1 || !slices.Contains(got.Missing, victim.name) {
+			w.fatalf("n2: %s while n3 was dying has %d connections and misses %v, and it is 1 and n3", what, got.n, got.Missing)
 		}
-	}
-	if counted.Connections != 1 && f.Hang != nil {
-		w.fatalf("n2: Count while n3 was dying says %d, and it is 1", counted.Connections)
 	}
 	other.isOpen()
 }
@@ -99,9 +99,6 @@ func (w *world) counts(s *seat, of Target) (c Count) {
 	w.check()
 	return c
 }
-
-// send sends to a client, whatever comes of it.
-func (w *world) send(s *seat, c *client) { _ = s.hub(ward).trySend(c.target(), "x") }
 
 // buried waits until instances know that another one is dead.
 func (w *world) buried(dead *seat, seats ...*seat) {
