@@ -25,8 +25,8 @@ func errorProperties() []Property {
 			ID:    "errors/definite",
 			Says:  "a definite error means that nobody hears the message; only ErrUncertain may mean either.",
 			Why:   "a program sends again what was surely not sent, and an alert would come twice.",
-			Often: "a deadline that passes while the message is on the wire, told as unavailable.",
-			Needs: NeedLink, Since: "v1", about: []string{"mustNot", "errors", "must"}, run: errorsDefinite,
+			Often: "a deadline that passes while the message is on the wire, told as unavailable; a number that is used up by what was never sent.",
+			Needs: NeedLink, Since: "v1", about: []string{"mustNot", "errors", "must", "counts"}, run: errorsDefinite,
 		},
 		{
 			ID:    "publish/confirmed",

@@ -44,7 +44,7 @@ func linkProperties() []Property {
 			ID:    "link/resubscribe",
 			Says:  "after an outage all subscriptions are in force again without help.",
 			Why:   "a group would be deaf until the process restarts.",
-			Often: "a client library that reconnects and tells nobody, only some are restored, or none when the first attempt fails.",
+			Often: "a client library that reconnects and tells nobody, only some are restored, none when the first attempt fails or once there were many.",
 			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud", "noFalseAlarm"}, run: linkResubscribe,
 		},
 		{
@@ -213,6 +213,12 @@ func linkResubscribe(w *world) {
 			}
 			s.close()
 		}
+	}
+	if w.suite.bubble { // where time is free, also after one that is longer than any number of attempts that looks like enough
+		s := back.subscribe(address(0))
+		w.outage(back, func() { w.idle(time.Hour) })
+		w.awaitGap(s, 1)
+		w.hears(publisher, address(0), []int{s.id})
 	}
 }
 

@@ -20,7 +20,7 @@ func payloadProperties() []Property {
 			ID:    "payload/intact",
 			Says:  "payloads arrive byte for byte as they were sent.",
 			Why:   "a payload is the application's, and may be compressed, encrypted or binary.",
-			Often: "text encodings, C strings, fixed buffers, a marker that is looked for in the payload.",
+			Often: "text encodings, C strings, fixed buffers, a marker that is looked for in the payload, JSON that is parsed and written anew.",
 			Since: "v1", about: []string{"intact", "must", "origin", "noFalseAlarm"}, run: payloadIntact,
 		},
 		{
@@ -54,6 +54,9 @@ func payloadProperties() []Property {
 	}
 }
 
+// gzipped is a whole one, of the text "gzip".
+const gzipped = "\x1f\x8b\b\x00\x00\x00\x00\x00\x02\x03\x4b\xaf\xca\x2c\x00\x00\xf2\x5c\xe9\x3a\x04\x00\x00\x00"
+
 func payloadIntact(w *world) {
 	crew, room := w.crew(), group("room")
 	for _, n := range crew {
@@ -67,7 +70,8 @@ func payloadIntact(w *world) {
 		all, {0}, {0, 0}, {0xff}, []byte("\n"), []byte("a\x00b"), []byte("\xff\xfe\x00"), []byte(`{"a":"\u0000é"}`), []byte("é"), []byte("e\u0301"),
 		[]byte("a\r\nb"), []byte("*1\r\n$4\r\nPING\r\n"), []byte("MSG a 1 1\r\nx\r\n"), []byte("%00%"), []byte(" lead and trail "), []byte("null"), []byte(`"`),
 		{0x1f, 0x8b, 8, 0, 0, 0, 0, 0}, {0x28, 0xb5, 0x2f, 0xfd}, {0x78, 0x9c}, {1}, {1, 0, 0, 0}, {1, 2, 3, 4, 5, 6, 7, 8, 9},
-		[]byte(headerMark), []byte("\ufeffa"), []byte(strings.Repeat("=", 77)), []byte("AA=="), []byte("+,/"),
+		[]byte(`{ "b" : [1.0, 2e0],  "a" : 9007199254740993 }` + "\n"), []byte(`"<b>&\u2028\u003c"`), []byte(`{"a":1,"a":2}`), []byte(" 7"), []byte("007"),
+		[]byte(gzipped), []byte(headerMark), []byte("\ufeffa"), []byte(strings.Repeat("=", 77)), []byte("AA=="), []byte("+,/"),
 	}
 	for _, p := range payloads {
 		crew[0].publishRaw(room, p)

@@ -52,7 +52,7 @@ func subscribingProperties() []Property {
 			ID:    "subscribe/again",
 			Says:  "a new subscription to an address that was given up works, and gets nothing left over from the old one.",
 			Why:   "a client that comes back would be deaf, or be shown the past.",
-			Often: "a leftover queue, an unsubscribe that arrives late.",
+			Often: "a leftover queue, an unsubscribe that arrives late or is put off.",
 			Since: "v1", about: []string{"must", "mustNot", "noFalseAlarm"}, run: subscribeAgain,
 		},
 		{
@@ -168,6 +168,16 @@ func subscribeAgain(w *world) {
 	for i := range 5 {
 		crew[1].subscribe(group(fmt.Sprintf("room-%d", i)))
 	}
+	w.staysAgain(crew[0], crew[1], group("room-0"))
+}
+
+// staysAgain subscribes to an address right after it was given up, and wants it to be heard also once whatever was still to be
+// done for the old subscription is done.
+func (w *world) staysAgain(n, publisher *instance, to backplane.Address) {
+	n.subscribe(to).close()
+	s := n.subscribe(to)
+	w.idle(time.Second)
+	w.arrives(publisher.publish(to), []int{s.id})
 }
 
 func subscribeMany(w *world) {
