@@ -35,10 +35,12 @@ type announcer struct {
 	changed chan struct{} // closed, and made anew, when told grows
 	store   []notice      // ended sessions that the store does not have yet
 	running bool          // the goroutine that tells runs
+
+	most uint64 // notices that travel at a time; less than maxNotices where the backplane's payloads are small; of the goroutine
 }
 
 func (a *announcer) init(h *Hub) {
-	a.hub, a.wake, a.changed = h, make(chan struct{}, 1), make(chan struct{})
+	a.hub, a.wake, a.changed, a.most = h, make(chan struct{}, 1), make(chan struct{}), maxNotices
 }
 
 // add has notices told. It returns a number for wait. It does not block.
@@ -47,7 +49,7 @@ func (a *announcer) add(list ...notice) (number uint64) {
 	defer a.mu.Unlock()
 	a.log = append(a.log, list...)
 	if extra := len(a.log) - maxAnnounced; extra > 0 {
-		a.log = append([]notice(nil), a.log[extra:]...)
+		a.log = a.log[extra:] // append makes a new one now and then; to copy it each time would cost every resume the whole log
 		a.first += uint64(extra)
 	}
 	if a.hub.resumeStore != nil {
@@ -110,7 +112,7 @@ func (a *announcer) run() {
 	}
 }
 
-// round tells what there is to tell, at most maxNotices to each member. again says that more can be told at once; more, that the
+// round tells what there is to tell, at most a.most notices to each member. again says that more can be told at once; more, that the
 // goroutine has to go on.
 func (a *announcer) round(next map[backplane.NodeID]uint64) (again, more bool) {
 	now := time.Now()
@@ -150,7 +152,7 @@ func (a *announcer) round(next map[backplane.NodeID]uint64) (again, more bool) {
 // there is more that could be told now.
 func (a *announcer) tell(ctx context.Context, log []notice, first uint64, next map[backplane.NodeID]uint64) (told uint64, again bool) {
 	h := a.hub
-	head := first + uint64(len(log))
+	head, most := first+uint64(len(log)), a.most
 	if h.cluster == nil {
 		return head, false
 	}
@@ -159,7 +161,7 @@ func (a *announcer) tell(ctx context.Context, log []notice, first uint64, next m
 		return head, false
 	}
 	question := func(from uint64) []byte {
-		return appendNotices([]byte{questionVersion, askNotices}, log[from-first:min(from-first+maxNotices, head-first)], time.Now())
+		return appendNotices([]byte{questionVersion, askNotices}, log[from-first:min(from-first+most, head-first)], time.Now())
 	}
 	// Usually all wait for the same, and are asked at once.
 	front := next[behind[0]]
@@ -169,16 +171,19 @@ func (a *announcer) tell(ctx context.Context, log []notice, first uint64, next m
 	}
 	var asking sync.WaitGroup
 	var all []said
+	var tooLarge error
 	if at > 1 && 2*at >= len(next) {
-		asking.Go(func() { all = h.askAllOf(ctx, question(front)) })
+		asking.Go(func() { all, tooLarge = h.askAllOf(ctx, question(front)) })
 		behind = behind[at:]
 	}
 	alone := inParallel(behind, func(node backplane.NodeID) said { return h.askNode(ctx, node, question(next[node])) })
 	asking.Wait()
 	advance := func(s said) {
 		if a.heard(s) {
-			next[s.node] = min(next[s.node]+maxNotices, head)
+			next[s.node] = min(next[s.node]+most, head)
 			again = again || next[s.node] < head
+		} else if errors.Is(s.err, backplane.ErrTooLarge) {
+			tooLarge = s.err
 		}
 	}
 	for _, s := range alone {
@@ -189,7 +194,11 @@ func (a *announcer) tell(ctx context.Context, log []notice, first uint64, next m
 			advance(s)
 		}
 	}
-	return min(front+maxNotices, head), again
+	if errors.Is(tooLarge, backplane.ErrTooLarge) && most > 1 {
+		a.most = most / 2 //nolint:mnd // until they fit
+		return front, true
+	}
+	return min(front+most, head), again
 }
 
 // members brings the members' places up to date, and returns those that are behind, the ones that are least behind first.
@@ -230,17 +239,17 @@ func (a *announcer) heard(s said) bool {
 	return true
 }
 
-// askAllOf asks all instances and returns what each said, or why it did not.
-func (h *Hub) askAllOf(ctx context.Context, question []byte) []said {
+// askAllOf asks all instances and returns what each said, or why it did not. The error is this node's own; then nobody was asked.
+func (h *Hub) askAllOf(ctx context.Context, question []byte) ([]said, error) {
 	all, err := h.cluster.AskAll(ctx, service(h.name), question)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	answers := make([]said, len(all))
 	for i, one := range all {
 		answers[i] = hears(one.Node, one.Payload, one.Err)
 	}
-	return answers
+	return answers, nil
 }
 
 // storeEnded records ended sessions in the store. What fails is tried again.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"log/slog"
 	"maps"
 	"sync"
@@ -28,7 +29,7 @@ import (
 type Hub struct {
 	// Immutable.
 	name    string
-	opts    Options
+	opts    *Options // a pointer: who prints what holds a Hub must not print keys
 	log     *slog.Logger
 	bp      backplane.Backplane
 	batcher batchPublisher    // nil if bp cannot
@@ -97,7 +98,7 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	if err != nil {
 		return nil, &Error{Op: "new", Hub: o.Name, Err: err}
 	}
-	h := &Hub{name: o.Name, opts: checked, log: checked.Logger, bp: bp, closed: make(chan struct{}), stopState: func() {}}
+	h := &Hub{name: o.Name, opts: &checked, log: checked.Logger, bp: bp, closed: make(chan struct{}), stopState: func() {}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	h.closing, h.close = context.WithCancel(h.ctx)
 	h.batcher, _ = bp.(batchPublisher)
@@ -162,6 +163,9 @@ func (h *Hub) onState() func(backplane.Health) {
 	}
 }
 
+// Format implements [fmt.Formatter]: whatever the verb, a hub shows its name, and neither its keys nor its clients.
+func (h *Hub) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "Hub("+h.name+")") }
+
 // Name returns the hub's name.
 func (h *Hub) Name() string { return h.name }
 
@@ -194,7 +198,7 @@ func (h *Hub) Connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 }
 
 func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connection, error) {
-	limits, err := o.checked(&h.opts)
+	limits, err := o.checked(h.opts)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +226,7 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 	var b *comeback
 	if token != nil {
 		if b, err = h.comeBack(ctx, token, &o); err != nil {
-			return nil, err
+			return nil, h.orClosed(err)
 		}
 	}
 	var user *topic

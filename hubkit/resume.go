@@ -28,7 +28,8 @@ type ResumeOptions struct {
 	Lifetime time.Duration
 	// Restore decides what of a connection's past still holds. It returns the groups that the new connection is to be in:
 	// some of [Resumption.Groups], and whatever others the server finds right. An error refuses the connection, with
-	// [ErrResumeDeclined]. It runs on the goroutine of Connect and may ask a database; the context is Connect's.
+	// [ErrResumeDeclined]. It runs on the goroutine of Connect and may ask a database; the context is Connect's, and ends when
+	// the hub closes.
 	// Default none: then neither the user nor a group is restored, and coming back only closes the old connection and tells the gap.
 	Restore func(ctx context.Context, r Resumption) (groups []string, err error)
 	// MaxToken is the largest token, in bytes; longer ones are refused. Where a connection's groups do not fit, its token names

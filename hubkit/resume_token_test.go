@@ -242,8 +242,9 @@ func TestResumeOptionsRefused(t *testing.T) {
 func TestResumeKeyIsNotShown(t *testing.T) {
 	o := Options{Name: "ward", Resume: *ring(vectorKey)}
 	var shown strings.Builder
+	h := &Hub{name: "ward", opts: &o}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
-		fmt.Fprintf(&shown, verb+verb+verb+"\n", vectorKey, &vectorKey, o)
+		fmt.Fprintf(&shown, verb+verb+verb+verb+verb+"\n", vectorKey, &vectorKey, o, h, struct{ hub *Hub }{h})
 	}
 	slog.New(slog.NewTextHandler(&shown, nil)).Info("x", "key", vectorKey, "options", o)
 	slog.New(slog.NewJSONHandler(&shown, nil)).Info("x", "key", vectorKey, "keys", o.Resume.Keys)

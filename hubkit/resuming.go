@@ -95,6 +95,9 @@ func (h *Hub) openToken(o *ConnectOptions) (*resumeToken, error) {
 // comeBack prepares everything for a connection of a token that may wait or fail. Without an error the caller releases it, or has made
 // the connection.
 func (h *Hub) comeBack(ctx context.Context, t *resumeToken, o *ConnectOptions) (*comeback, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.closing, cancel)() // Close waits for this call, and must not wait for a store or a hook that hangs
 	if err := h.checkRecord(ctx, t.session); err != nil {
 		return nil, err
 	}

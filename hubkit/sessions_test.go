@@ -16,7 +16,7 @@ import (
 
 // table makes a table of sessions of a hub that does nothing.
 func table(store backplane.Store) *sessionTable {
-	h := &Hub{resumeStore: store, opts: Options{Resume: *ring(vectorKey)}}
+	h := &Hub{resumeStore: store, opts: &Options{Resume: *ring(vectorKey)}}
 	h.sessions.init(h)
 	return &h.sessions
 }
@@ -252,4 +252,22 @@ func TestAnnouncementsEnd(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A log that is full costs the next resume no more than one that is not.
+func TestFullLogIsCheap(t *testing.T) {
+	h := &Hub{}
+	a := &announcer{}
+	a.init(h)
+	a.running = true // nobody tells
+	n := notice{until: time.Now().Add(time.Hour)}
+	for range maxAnnounced + 1 {
+		a.add(n)
+	}
+	before := cap(a.log)
+	const more = 1000
+	made := testing.AllocsPerRun(more, func() { a.add(n) })
+	if made >= 1 || len(a.log) != maxAnnounced || a.first != more+2 {
+		t.Errorf("each of %d more notices makes %.1f logs; it holds %d of %d, the first is number %d", more, made, len(a.log), before, a.first)
+	}
 }

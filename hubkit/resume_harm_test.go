@@ -1,0 +1,137 @@
+package hubkit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/hubkit"
+	"github.com/gobackplane/backplane/hubkit/conntest"
+	"github.com/gobackplane/backplane/inmem"
+)
+
+// hanging is a node whose store does not answer reads any more once it hangs.
+type hanging struct {
+	*backplane.Node
+
+	hangs chan struct{} // closed when it does
+}
+
+func (n hanging) Store() (backplane.Store, bool) {
+	s, ok := n.Node.Store()
+	return hangingStore{s, n.hangs}, ok
+}
+
+type hangingStore struct {
+	backplane.Store
+
+	hangs chan struct{}
+}
+
+func (s hangingStore) Get(ctx context.Context, key string) (backplane.Entry, error) {
+	select {
+	case <-s.hangs:
+		<-ctx.Done()
+		return backplane.Entry{}, fmt.Errorf("%w: %w", backplane.ErrUnavailable, ctx.Err())
+	default:
+		return s.Store.Get(ctx, key)
+	}
+}
+
+// A resume that waits for a store or a hook that hangs does not keep the hub from closing, although its own context never ends.
+func TestCloseEndsResumesThatHang(t *testing.T) {
+	for _, what := range []string{"store", "hook"} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, err := backplane.Open(t.Context(), inmem.NewBroker().Opener(), backplane.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				hangs := make(chan struct{})
+				o := resumeOptions()
+				o.Resume.Restore = func(ctx context.Context, _ hubkit.Resumption) ([]string, error) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				h, err := hubkit.New(hanging{n, hangs}, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, err := h.Connect(t.Context(), conntest.New(), hubkit.ConnectOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				token, err := c.ResumeToken()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if what == "store" {
+					close(hangs)
+				}
+				outcome := make(chan error, 1)
+				go func() {
+					_, err := h.Connect(context.WithoutCancel(t.Context()), conntest.New(), hubkit.ConnectOptions{Resume: token})
+					outcome <- err
+				}()
+				settle()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if err := h.Close(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-outcome; !errors.Is(err, backplane.ErrClosed) {
+					t.Errorf("the resume ended with %v", err)
+				}
+				if err := n.Close(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// Where the backplane's payloads are small, what there is to tell of sessions travels in smaller parts.
+func TestAnnouncementsFitSmallPayloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &farm{t: t, broker: inmem.NewBroker()}
+		for range instances {
+			n, err := backplane.Open(t.Context(), f.broker.Opener(), backplane.Options{MaxPayload: 1024})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.nodes, f.seats = append(f.nodes, n), append(f.seats, n)
+		}
+		f.start(resumeOptions())
+		settleFor(t, settling)
+		var ghosts []*client
+		var tokens []string
+		for range 100 {
+			ghosts = append(ghosts, f.member(0))
+		}
+		for _, c := range ghosts {
+			tokens = append(tokens, c.token())
+		}
+		f.broker.Cut(f.nodes[0].ID())
+		settleFor(t, time.Minute)
+		for _, token := range tokens {
+			f.back(1, token)
+		}
+		f.broker.Heal(f.nodes[0].ID())
+		settleFor(t, 20*time.Second)
+		for i, c := range ghosts {
+			if !c.over() {
+				t.Errorf("ghost %d lives", i)
+			}
+		}
+		f.stop()
+		for _, n := range f.nodes {
+			if err := n.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
