@@ -268,7 +268,7 @@ func (h *Hub) answerUser(ctx context.Context, b []byte) ([]byte, error) {
 	}
 	var a applied
 	if !change.join {
-		defer h.sessions.leaveUser(change.user, change.group) // who is here has left before, and is not missed
+		defer h.leaveAway(change.user, change.group) // who is here has left before, and is not missed
 	}
 	g := h.grants.pinned(change.user)
 	if g == nil { // a connect that begins now reads the record as it is now

@@ -225,15 +225,18 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 	}
 	var b *comeback
 	if token != nil {
-		if b, err = h.comeBack(ctx, token, &o); err != nil {
+		b = &comeback{token: token}
+		h.sessions.expect(b)
+		defer h.sessions.arrived(b)
+		if err = h.comeBack(ctx, b, &o); err != nil {
 			return nil, h.orClosed(err)
 		}
+		defer b.release(h) // of what was not restored
 	}
 	var user *topic
 	var granted *grants
 	if o.User != "" {
 		if user, granted, err = h.enterUser(ctx, o.User); err != nil {
-			b.release(h)
 			return nil, err
 		}
 	}
@@ -246,7 +249,6 @@ func (h *Hub) connect(ctx context.Context, conn Conn, o ConnectOptions) (*Connec
 		err = h.registerUser(c, user, granted, b)
 	}
 	if err != nil {
-		b.release(h)
 		if user != nil {
 			h.leaveUser(user, granted)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,4 +135,64 @@ func TestAnnouncementsFitSmallPayloads(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What is done to a client that is coming back reaches it, also where its old instance is gone or cannot be reached, and whether the one
+// who is asked to do it knows that.
+func TestOperationsReachWhoIsComingBack(t *testing.T) {
+	var meanwhile func()
+	hook := func(_ context.Context, r hubkit.Resumption) ([]string, error) {
+		meanwhile()
+		return append(slices.Clone(r.Groups), "new"), nil
+	}
+	change := func(o *hubkit.Options) { o.Resume.Restore, o.UserGroups = hook, true }
+	for _, dead := range []bool{false, true} {
+		t.Run(fmt.Sprintf("dead %v", dead), func(t *testing.T) {
+			onResumeWith(t, change, func(f *farm) {
+				ctx, nurse, others := f.t.Context(), hubkit.ToUsers("nurse"), hubkit.ToUsers("other")
+				silent := func(_ int, err error) {
+					f.t.Helper()
+					if err != nil && (dead || !errors.Is(err, hubkit.ErrPartial)) {
+						f.t.Errorf("the operation: %v", err)
+					}
+				}
+				var tokens []string
+				for range 6 {
+					c := f.user(0, "nurse", "1", "2")
+					tokens = append(tokens, c.token())
+				}
+				f.broker.Cut(f.nodes[0].ID())
+				if dead {
+					settleFor(f.t, time.Minute)
+				}
+				back := func(i int, groups []string, op func()) {
+					f.t.Helper()
+					meanwhile = op
+					c := f.back(1, tokens[i])
+					settle()
+					if got := c.Groups(); c.over() || !slices.Equal(got, groups) {
+						f.t.Errorf("it came back in %q, want %q; over %v", got, groups, c.over())
+					}
+					c.Disconnect(hubkit.Reason{})
+				}
+				back(0, []string{"1", "new"}, func() { silent(f.hubs[2].Leave(ctx, nurse, "2")) })
+				back(1, []string{"new"}, func() { silent(f.hubs[2].LeaveAll(ctx, hubkit.ToAll())) })
+				back(2, []string{"2", "new"}, func() { silent(f.hubs[2].LeaveUser(ctx, "nurse", "1")) })
+				back(3, []string{"1", "2", "new"}, func() {
+					silent(f.hubs[2].Leave(ctx, others, "2"))
+					silent(f.hubs[2].Disconnect(ctx, others, hubkit.Reason{}))
+					silent(f.hubs[2].Disconnect(ctx, nurse, hubkit.Reason{Code: hubkit.ReasonGoingAway}))
+				})
+				for i, of := range []hubkit.Target{nurse, hubkit.ToAll()} {
+					meanwhile = func() { silent(f.hubs[2].Disconnect(ctx, of, hubkit.Reason{})) }
+					f.refusedAs("a kick meanwhile", 1, hubkit.ConnectOptions{Resume: tokens[4+i]}, hubkit.ErrResumeEnded)
+				}
+				f.broker.Heal(f.nodes[0].ID())
+				settleFor(f.t, time.Minute)
+				if n := f.hubs[0].Stats().Connections; n != 0 {
+					f.t.Errorf("the old instance has %d connections", n)
+				}
+			})
+		})
+	}
 }

@@ -24,6 +24,12 @@ type comeback struct {
 	what  Resumption
 	// The groups to restore, pinned and subscribed. Who makes the connection takes the pins over.
 	topics []*topic
+
+	// What happens meanwhile, see coming.go. Guarded by the session table's mu.
+	newest  string      // the id of the newest connection that is known
+	left    []string    // groups
+	leftAll bool        // all of them
+	made    *Connection // what comes from now on is done to it
 }
 
 // known is what all instances together know of a session.
@@ -64,10 +70,9 @@ func (b *comeback) restore(c *Connection) {
 	if b == nil {
 		return
 	}
-	for _, t := range b.topics {
+	for _, t := range c.hub.sessions.makes(b, c) {
 		c.groups.add(t.add(c))
 	}
-	b.topics = nil
 }
 
 // openToken reads the token of ConnectOptions; nil if there is none.
@@ -92,42 +97,43 @@ func (h *Hub) openToken(o *ConnectOptions) (*resumeToken, error) {
 	return t, nil
 }
 
-// comeBack prepares everything for a connection of a token that may wait or fail. Without an error the caller releases it, or has made
-// the connection.
-func (h *Hub) comeBack(ctx context.Context, t *resumeToken, o *ConnectOptions) (*comeback, error) {
+// comeBack prepares everything for a connection of a token that may wait or fail. Without an error the caller releases it, also when
+// the connection was made.
+func (h *Hub) comeBack(ctx context.Context, b *comeback, o *ConnectOptions) error {
+	t := b.token
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.closing, cancel)() // Close waits for this call, and must not wait for a store or a hook that hangs
 	if err := h.checkRecord(ctx, t.session); err != nil {
-		return nil, err
+		return err
 	}
 	if err := h.getAcquainted(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	b := &comeback{token: t}
 	var err error
 	if b.known, err = h.askPast(ctx, t.session); err != nil {
-		return nil, err
+		return err
 	}
 	if b.known.ended {
 		h.sessions.end(t.session, time.Now().Add(h.opts.Resume.keep()))
-		return nil, ErrResumeEnded
+		return ErrResumeEnded
 	}
+	h.sessions.know(b, b.known.top.id)
 	b.what = b.resumption()
 	restore := h.opts.Resume.Restore
 	if restore == nil {
-		return b, nil
+		return nil
 	}
 	what := b.what
 	what.Groups = slices.Clone(what.Groups)
 	groups, err := restore(ctx, what)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrResumeDeclined, err)
+		return fmt.Errorf("%w: %w", ErrResumeDeclined, err)
 	}
 	groups = distinct(groups)
 	for _, g := range groups {
 		if err = backplane.Group(g).In(h.name).Validate(); err != nil {
-			return nil, fmt.Errorf("a group that Resume.Restore returned: %w", err)
+			return fmt.Errorf("a group that Resume.Restore returned: %w", err)
 		}
 	}
 	o.User = t.user
@@ -137,10 +143,10 @@ func (h *Hub) comeBack(ctx context.Context, t *resumeToken, o *ConnectOptions) (
 	for _, err = range inParallel(b.topics, func(t *topic) error { return t.ensure(ctx) }) {
 		if err != nil {
 			b.release(h)
-			return nil, err
+			return err
 		}
 	}
-	return b, nil
+	return nil
 }
 
 // release gives back what was pinned. nil is fine.

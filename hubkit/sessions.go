@@ -61,6 +61,7 @@ type sessionTable struct {
 	ids    map[string]*session              // the same by the connection's id
 	absent list.List                        // those that are not here, and not ended; the first is forgotten first
 	over   list.List                        // those that are ended
+	coming map[*comeback]struct{}           // those that are coming back here
 	// Ended sessions that were forgotten too early may come until then: unknown ones are refused.
 	unsure time.Time
 }

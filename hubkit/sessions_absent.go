@@ -21,7 +21,18 @@ func (h *Hub) applyToGone(op *operation, closing []*Connection) (then []func(), 
 			ending = append(ending, c.resume.session)
 		}
 	}
-	return then, append(ending, h.sessions.applyToAbsent(op)...)
+	made, coming := h.sessions.applyToComing(op)
+	for _, c := range made {
+		_, more := h.applyTo(c, op, nil)
+		then = append(then, more...)
+	}
+	ending = append(ending, h.sessions.applyToAbsent(op)...)
+	for _, id := range coming { // some are away here
+		if !slices.Contains(ending, id) {
+			ending = append(ending, id)
+		}
+	}
+	return then, ending
 }
 
 // applyToAbsent does an operation to the sessions of connections that left this instance. It returns those that are to be ended.
