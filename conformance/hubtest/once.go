@@ -9,7 +9,8 @@ func onceProperties() []Property {
 	return []Property{
 		{
 			ID: "once/several-ways", Contract: "H1", Since: "v1",
-			Says:  "a connection that a send means in several ways gets one copy, as a member of two of its groups, as a user and by its id.",
+			Says: "a send means the union of what it names: who is meant in several ways, as a member of two groups, as a user and by id, gets one copy, " +
+				"and so does who is meant in one.",
 			Why:   "an alarm would be shown twice, a number added twice.",
 			Often: "a copy for each target without a memory of what a connection had.",
 			run:   onceSeveralWays,
@@ -52,6 +53,14 @@ func onceSeveralWays(w *world) {
 	}
 	for _, c := range clients {
 		c.got(want...)
+	}
+	parts := []*client{all[0].member("first"), all[1].member("second"), all[1].user("w"), all[2].user("x"), all[2].member(), all[0].member()}
+	for _, s := range all {
+		s.send(Target{Groups: []string{"first", "second"}, Users: []string{"w", "x"}, Connections: to(parts[4:]...).Connections}, "each one way")
+	}
+	w.fence()
+	for _, c := range parts {
+		c.got("each one way", "each one way", "each one way")
 	}
 }
 

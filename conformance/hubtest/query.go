@@ -73,6 +73,7 @@ func queryCount(w *world) {
 			{groups("4B", "g"), 3},
 			{groups("4B").but(b), 2},
 			{users("u"), 2},
+			{users("v").but(c), 0},
 			{to(b), 1},
 			{to(b, a, b), 2},
 			{Target{Users: []string{"v"}, Groups: []string{"g"}, Connections: []string{a.id(), c.id()}}, 2},

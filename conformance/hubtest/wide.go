@@ -64,6 +64,9 @@ func wideTargets(w *world) {
 	all := w.settled()
 	for _, from := range all {
 		a, b, c := all[0].user("u", "4B"), all[1].user("u", "4B"), all[2].user("v", "4B")
+		a.join("a")
+		b.join("b")
+		from.change(join, Target{Groups: []string{"a", "b"}, Users: []string{"nobody", "v"}}, "parts", 3)
 		from.change(join, users("u"), "g", 2)
 		from.change(join, groups("4B").but(a, b), "g", 1)
 		from.change(join, everybody(), "g", 0)

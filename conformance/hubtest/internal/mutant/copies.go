@@ -22,6 +22,16 @@ func copies() []Mutant {
 			}),
 		},
 		{
+			Name: "union-in-part", Breaks: "once/several-ways",
+			Defect: "where a send names groups, the users that it names get nothing",
+			hub: sending(func(h *hub, ctx context.Context, to hubtest.Target, payload []byte) error {
+				if len(to.Groups) > 0 {
+					to.Users = nil
+				}
+				return h.wholeHub.Send(ctx, to, payload)
+			}),
+		},
+		{
 			Name: "copy-by-membership", Breaks: "once/moving",
 			Defect: "who is in the second group too is left out of the first one's copy, by a look at the members that is a moment old",
 			hub: sending(func(h *hub, ctx context.Context, to hubtest.Target, payload []byte) error {

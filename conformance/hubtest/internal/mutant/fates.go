@@ -148,6 +148,14 @@ func wide() []Mutant {
 			}),
 		},
 		{
+			Name: "operation-first-group", Breaks: "wide/targets",
+			Defect: "an operation on several groups is done to the first",
+			hub: operating(func(h *hub, ctx context.Context, op string, of hubtest.Target, with string) (int, error) {
+				of.Groups = of.Groups[:min(len(of.Groups), 1)]
+				return h.healthy(ctx, op, of, with)
+			}),
+		},
+		{
 			Name: "half-done", Breaks: "wide/bad-input",
 			Defect: "the parts of a target are done one after the other, up to the one that is wrong",
 			hub: operating(func(h *hub, ctx context.Context, op string, of hubtest.Target, with string) (int, error) {

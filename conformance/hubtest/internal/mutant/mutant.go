@@ -144,7 +144,7 @@ func (n *node) Hub(name string, hooks hubtest.Hooks) (hubtest.Hub, error) {
 	h.replies = func(c *connection, question string, answer []byte, err error) error {
 		return c.Connection.Reply(question, answer, err)
 	}
-	h.invoke, h.count, h.list = h.wholeHub.Invoke, h.wholeHub.Count, h.wholeHub.List
+	h.invoke, h.count, h.list, h.exists = h.wholeHub.Invoke, h.wholeHub.Count, h.wholeHub.List, h.wholeHub.Exists
 	h.connect = h.wholeHub.Connect
 	h.drain, h.joinUser, h.leaveUser = h.wholeHub.Drain, h.wholeHub.JoinUser, h.wholeHub.LeaveUser
 	h.lists = func(string, hubtest.Info) {}
@@ -207,6 +207,7 @@ type hub struct {
 	replies   func(c *connection, question string, answer []byte, err error) error
 	invoke    func(ctx context.Context, connection string, request []byte) ([]byte, error)
 	count     func(ctx context.Context, of hubtest.Target) (hubtest.Count, error)
+	exists    func(ctx context.Context, of hubtest.Target) (bool, error)
 	list      func(ctx context.Context, of hubtest.Target, limit int, token string) (hubtest.Page, error)
 	lists     func(token string, last hubtest.Info) // is told what any hub has listed; the world's mu is held
 }
@@ -273,6 +274,10 @@ func (h *hub) Invoke(ctx context.Context, connection string, request []byte) ([]
 
 func (h *hub) Count(ctx context.Context, of hubtest.Target) (hubtest.Count, error) {
 	return h.count(ctx, of)
+}
+
+func (h *hub) Exists(ctx context.Context, of hubtest.Target) (bool, error) {
+	return h.exists(ctx, of)
 }
 
 func (h *hub) List(ctx context.Context, of hubtest.Target, limit int, token string) (hubtest.Page, error) {

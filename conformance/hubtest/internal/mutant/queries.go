@@ -51,6 +51,16 @@ func queries() []Mutant {
 			}),
 		},
 		{
+			Name: "exists-forgets-except", Breaks: "query/count",
+			Defect: "Exists does not look at the except-list",
+			hub: func(h *hub) {
+				h.exists = func(ctx context.Context, of hubtest.Target) (bool, error) {
+					of.Except = nil
+					return h.wholeHub.Exists(ctx, of)
+				}
+			},
+		},
+		{
 			Name: "page-overlaps", Breaks: "query/list",
 			Defect: "a page begins with the last entry of the page before",
 			hub: func(h *hub) {
