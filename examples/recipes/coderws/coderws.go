@@ -2,7 +2,9 @@
 //
 // Payloads are JSON here, and each WebSocket message is an array of all that waits, so that a burst costs one write to the
 // socket: the client does for (const m of JSON.parse(e.data)). Where messages are missing, the array holds
-// {"type":"refresh"}, and the client fetches its state anew.
+// {"type":"refresh"}, and the client fetches its state anew. With
+// hubkit.Options.Resume it holds {"type":"resume","token":"…"}, for the client to keep and to come back with: the example of
+// hubkit.ResumeOptions has the few lines that take it.
 package coderws
 
 import (
@@ -35,6 +37,9 @@ func (c conn) Write(ctx context.Context, batch []hubkit.Delivery) error {
 		if d.Lost() {
 			add([]byte(`{"type":"refresh"}`))
 		}
+		if d.Resume != "" {
+			add([]byte(`{"type":"resume","token":"` + d.Resume + `"}`)) // base64, which needs no escapes
+		}
 		if d.Payload != nil {
 			add(d.Payload)
 		}
@@ -54,6 +59,10 @@ func (c conn) Close(reason hubkit.Reason) error {
 // says of the ward: taken after the join, so that nothing is missing between it and what follows.
 func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if hub.Draining() { // as long as the request is no WebSocket a balancer can take it to another instance
+			http.Error(w, "this instance stops", http.StatusServiceUnavailable)
+			return
+		}
 		ws, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			return // Accept has answered

@@ -1,6 +1,7 @@
 package coderws_test
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -37,6 +38,32 @@ func TestRecipe(t *testing.T) {
 	if err := <-closed; err != nil {
 		t.Error(err)
 	}
+}
+
+func TestTokenIsGiven(t *testing.T) {
+	in := two.Resuming(t, coderws.Handler)
+	ws, _, err := websocket.Dial(t.Context(), in.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, message, err := ws.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var batch []struct{ Type, Token string }
+		if json.Unmarshal(message, &batch) == nil && batch[0].Type == "resume" { // else it is the snapshot
+			in.ComesBack(batch[0].Token)
+			if err := ws.CloseNow(); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+	}
+}
+
+func TestDrainingSendsElsewhere(t *testing.T) {
+	two.CheckDraining(t, coderws.Handler)
 }
 
 // When the client leaves, nothing stays.

@@ -1,7 +1,8 @@
 // Package gorillaws is the recipe for hubkit over github.com/gorilla/websocket. Copy it; it is short on purpose.
 //
 // Each payload is a binary message here, whatever it holds. Where messages are missing, the text message "refresh" comes
-// in their place, and the client fetches its state anew.
+// in their place, and the client fetches its state anew. With hubkit.Options.Resume the text message "resume …" holds a token, for the
+// client to keep and to come back with: the example of hubkit.ResumeOptions has the few lines that take it.
 package gorillaws
 
 import (
@@ -36,6 +37,11 @@ func (c conn) Write(ctx context.Context, batch []hubkit.Delivery) error {
 				return err
 			}
 		}
+		if d.Resume != "" {
+			if err := c.ws.WriteMessage(websocket.TextMessage, []byte("resume "+d.Resume)); err != nil {
+				return err
+			}
+		}
 		if d.Payload != nil {
 			if err := c.ws.WriteMessage(websocket.BinaryMessage, d.Payload); err != nil {
 				return err
@@ -58,6 +64,10 @@ func (c conn) Close(reason hubkit.Reason) error {
 func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 	upgrader := websocket.Upgrader{}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if hub.Draining() { // as long as the request is no WebSocket a balancer can take it to another instance
+			http.Error(w, "this instance stops", http.StatusServiceUnavailable)
+			return
+		}
 		ws, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {
 			return // Upgrade has answered

@@ -50,6 +50,25 @@ func TestRecipe(t *testing.T) {
 	}
 }
 
+func TestTokenIsGiven(t *testing.T) {
+	in := two.Resuming(t, gorillaws.Handler)
+	ws := dial(t, in)
+	for {
+		kind, message, err := ws.ReadMessage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, is := strings.CutPrefix(string(message), "resume "); is && kind == websocket.TextMessage {
+			in.ComesBack(token)
+			return
+		}
+	}
+}
+
+func TestDrainingSendsElsewhere(t *testing.T) {
+	two.CheckDraining(t, gorillaws.Handler)
+}
+
 // When the client leaves, nothing stays.
 func TestClientLeaves(t *testing.T) {
 	in := two.New(t, gorillaws.Handler)

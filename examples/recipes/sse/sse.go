@@ -4,6 +4,8 @@
 // Each payload is an event of type message. Where messages are missing, an event of type refresh comes in their place,
 // and the client fetches its state anew. A browser's EventSource connects again by itself when the server ends the
 // response; a client that the application refused gets an event of type bye first, upon which it calls close().
+// With hubkit.Options.Resume an event of type resume holds a token, for the client to keep and to come back with: the example of
+// hubkit.ResumeOptions has the few lines that take it.
 package sse
 
 import (
@@ -53,6 +55,9 @@ func (s *stream) Write(ctx context.Context, batch []hubkit.Delivery) error {
 	for _, d := range batch {
 		if d.Lost() {
 			b.WriteString("event: refresh\ndata:\n\n")
+		}
+		if d.Resume != "" {
+			b.WriteString("event: resume\ndata: " + d.Resume + "\n\n")
 		}
 		if d.Payload != nil {
 			b.WriteString("data: ")

@@ -60,6 +60,10 @@ func TestRecipe(t *testing.T) {
 	reads()
 }
 
+func TestDrainingSendsElsewhere(t *testing.T) {
+	two.CheckDraining(t, sse.Handler)
+}
+
 // When the client leaves, nothing stays.
 func TestClientLeaves(t *testing.T) {
 	in := two.New(t, sse.Handler)

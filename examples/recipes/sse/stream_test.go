@@ -64,6 +64,17 @@ func TestPayloadMakesUpNothing(t *testing.T) {
 	}
 }
 
+func TestTokenIsGiven(t *testing.T) {
+	answer := httptest.NewRecorder()
+	s := newStream(deadlines{answer})
+	if err := s.Write(t.Context(), []hubkit.Delivery{{Resume: "AQ-_"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := answer.Body.String(); got != "event: resume\ndata: AQ-_\n\n" {
+		t.Errorf("a token was written as %q", got)
+	}
+}
+
 // deadlines is a recorder that takes deadlines.
 type deadlines struct{ *httptest.ResponseRecorder }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/hubkit"
+	"github.com/gobackplane/backplane/hubkit/conntest"
 	"github.com/gobackplane/backplane/inmem"
 )
 
@@ -22,12 +23,24 @@ type Instances struct {
 	t         *testing.T
 	broker    *inmem.Broker
 	node      *backplane.Node
+	resume    hubkit.ResumeOptions
 }
 
 // New starts two instances; the near one serves what handler makes. They are stopped when the test ends.
 func New(t *testing.T, handler func(*hubkit.Hub, func(ward string) []byte) http.Handler) *Instances {
 	t.Helper()
-	in := &Instances{t: t, broker: inmem.NewBroker()}
+	return start(t, handler, hubkit.ResumeOptions{})
+}
+
+// Resuming is New, where clients are given tokens to come back with.
+func Resuming(t *testing.T, handler func(*hubkit.Hub, func(ward string) []byte) http.Handler) *Instances {
+	t.Helper()
+	return start(t, handler, hubkit.ResumeOptions{Keys: []hubkit.ResumeKey{{ID: "test", Secret: []byte("32 random bytes of a secret store")}}})
+}
+
+func start(t *testing.T, handler func(*hubkit.Hub, func(ward string) []byte) http.Handler, resume hubkit.ResumeOptions) *Instances {
+	t.Helper()
+	in := &Instances{t: t, broker: inmem.NewBroker(), resume: resume}
 	in.Far, _ = in.open()
 	in.Near, in.node = in.open()
 	server := httptest.NewServer(handler(in.Near, func(ward string) []byte { return []byte(`"ward ` + ward + `"`) }))
@@ -45,7 +58,7 @@ func (in *Instances) open() (*hubkit.Hub, *backplane.Node) {
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	hub, err := hubkit.New(node, hubkit.Options{Name: "ward"})
+	hub, err := hubkit.New(node, hubkit.Options{Name: "ward", Resume: in.resume})
 	if err != nil {
 		in.t.Fatal(err)
 	}
@@ -59,6 +72,41 @@ func (in *Instances) open() (*hubkit.Hub, *backplane.Node) {
 func (in *Instances) stop(stop func(context.Context) error) {
 	if err := stop(context.Background()); err != nil {
 		in.t.Error(err)
+	}
+}
+
+// ComesBack checks that a token, as the near instance's client was given it, is good at the far one.
+func (in *Instances) ComesBack(token string) {
+	in.t.Helper()
+	c, err := in.Far.Connect(in.t.Context(), conntest.New(), hubkit.ConnectOptions{Resume: token})
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	if !c.Resumed() {
+		in.t.Error("the client did not come back")
+	}
+}
+
+// CheckDraining checks that an instance which drains answers 503, upon which a balancer asks another one.
+func CheckDraining(t *testing.T, handler func(*hubkit.Hub, func(ward string) []byte) http.Handler) {
+	t.Helper()
+	in := New(t, handler)
+	if _, err := in.Near.Drain(t.Context(), hubkit.DrainOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, in.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := answer.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	if answer.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("%s, want 503", answer.Status)
 	}
 }
 
