@@ -21,9 +21,18 @@ func (h *hub) send(to Target, payload string) {
 
 func (h *hub) trySend(to Target, payload string) error {
 	h.w.uses(h.of, to)
-	return h.w.call(h.seat, h.w.keys(to), fmt.Sprintf("Send(%s, %s)", h.w.target(to), shown(payload)), func(ctx context.Context) (string, error) {
+	what := fmt.Sprintf("Send(%s, %s)%s", h.w.target(to), shown(payload), h.unlessWard())
+	return h.w.call(h.seat, h.w.keys(to), what, func(ctx context.Context) (string, error) {
 		return "", h.raw.Send(ctx, to, []byte(payload))
 	})
+}
+
+// unlessWard names the hub in timelines where it is not the one that most properties use.
+func (h *hub) unlessWard() string {
+	if h.of == ward {
+		return ""
+	}
+	return " of the hub " + h.of
 }
 
 // uses notes where something is sent to, for fences.
@@ -83,7 +92,7 @@ func (s *seat) change(op string, of Target, with string, want int) {
 		s.w.fatalf("%s: %s(%s, %q) failed: %w", s.name, op, s.w.target(of), with, err)
 	}
 	if n != want {
-		s.w.fatalf("%s: %s(%s, %q) says that it changed %d connections, and it is %d", s.name, op, s.w.target(of), with, n, want)
+		s.w.fatalf("%s: %s(%s, %q) says that it changed %d connections, and it should be %d", s.name, op, s.w.target(of), with, n, want)
 	}
 }
 
@@ -146,7 +155,11 @@ func outcomeOf(err error) string {
 func (w *world) mustFail(what string, err, want error) {
 	w.check()
 	if got := outcomeOf(err); got != outcomeOf(want) {
-		w.fail(&Failure{Witness: fmt.Sprintf("%s ended with %s, and it is %s: %v.", what, got, outcomeOf(want), err), err: err})
+		witness := fmt.Sprintf("%s ended with %s, and it should be %s", what, got, outcomeOf(want))
+		if err != nil {
+			witness += ": " + err.Error()
+		}
+		w.fail(&Failure{Witness: witness + ".", err: err})
 		w.check()
 	}
 }
@@ -167,7 +180,7 @@ func (s *seat) count(of Target, want int) {
 		return !c.Settling && len(c.Missing) == 0
 	})
 	if c.Connections != want {
-		s.w.fatalf("%s: Count(%s) says %d, and it is %d", s.name, s.w.target(of), c.Connections, want)
+		s.w.fatalf("%s: Count(%s) says %d, and it should be %d", s.name, s.w.target(of), c.Connections, want)
 	}
 }
 
@@ -181,6 +194,6 @@ func (s *seat) exists(of Target, want bool) {
 	})
 	s.w.check()
 	if err != nil || is != want {
-		s.w.fatalf("%s: Exists(%s) says %v, and it is %v: %w", s.name, s.w.target(of), is, want, err)
+		s.w.fatalf("%s: Exists(%s) says %v, and it should be %v: %w", s.name, s.w.target(of), is, want, err)
 	}
 }

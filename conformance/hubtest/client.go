@@ -62,7 +62,7 @@ func (w *world) connect(c *client, o ConnectOptions) error {
 	if o.Token != "" {
 		what += ", with a token"
 	}
-	return w.call(c.hub.seat, []string{c.name}, what+")", func(ctx context.Context) (string, error) {
+	return w.call(c.hub.seat, []string{c.name}, what+")"+c.hub.unlessWard(), func(ctx context.Context) (string, error) {
 		conn, err := c.hub.raw.Connect(ctx, c, o)
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -247,9 +247,9 @@ func (c *client) ended(code, text string) {
 	c.w.mu.Unlock()
 	switch {
 	case r.Code != code:
-		c.w.failf([]*client{c}, "%s ended because of %q, and it is %q", c.name, r.Code, code)
+		c.w.failf([]*client{c}, "%s ended because of %q, and it should be %q", c.name, r.Code, code)
 	case text != "" && r.Text != text:
-		c.w.failf([]*client{c}, "%s was told %q, and it is %q", c.name, r.Text, text)
+		c.w.failf([]*client{c}, "%s was told %q, and it should be %q", c.name, r.Text, text)
 	}
 }
 

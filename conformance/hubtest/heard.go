@@ -41,7 +41,7 @@ func (c *client) gotSomeOf(want ...string) {
 	want = slices.Clone(want)
 	slices.Sort(want)
 	if !isPart(have, want) {
-		c.w.failf([]*client{c}, "%s got %s, and it is a part of %s, each once", c.name, list(have), list(want))
+		c.w.failf([]*client{c}, "%s got %s, and it should be a part of %s, each once", c.name, list(have), list(want))
 	}
 }
 
@@ -55,7 +55,7 @@ func (c *client) has(payload string, times int) {
 		}
 	}
 	if n > times || n < times && !gap {
-		c.w.failf([]*client{c}, "%s got %s %d times, and it is %d", c.name, shown(payload), n, times)
+		c.w.failf([]*client{c}, "%s got %s %d times, and it should be %d", c.name, shown(payload), n, times)
 	}
 }
 
@@ -63,7 +63,7 @@ func (c *client) has(payload string, times int) {
 func (c *client) hasSince(payload string, times int) {
 	have, _ := c.payloads()
 	if n := len(slices.DeleteFunc(have, func(p string) bool { return p != payload })); n != times {
-		c.w.failf([]*client{c}, "%s got %s %d times, and it is %d", c.name, shown(payload), n, times)
+		c.w.failf([]*client{c}, "%s got %s %d times, and it should be %d", c.name, shown(payload), n, times)
 	}
 }
 
@@ -107,7 +107,7 @@ func (c *client) gotAtLeast(want ...string) {
 	want = slices.Clone(want)
 	slices.Sort(want)
 	if !gap && !isPart(want, have) {
-		c.w.failf([]*client{c}, "%s got %s, and it is %s at least", c.name, list(have), list(want))
+		c.w.failf([]*client{c}, "%s got %s, and it should be %s at least", c.name, list(have), list(want))
 	}
 }
 
@@ -115,7 +115,7 @@ func (c *client) compare(have, want []string, gap bool) {
 	if slices.Equal(have, want) || gap && isPart(have, want) {
 		return
 	}
-	c.w.failf([]*client{c}, "%s got %s, and it is %s", c.name, list(have), list(want))
+	c.w.failf([]*client{c}, "%s got %s, and it should be %s", c.name, list(have), list(want))
 }
 
 // isPart reports whether part is what is left of all when some are taken out.

@@ -43,7 +43,10 @@ const (
 // ended first, and backplane.ErrUnavailable, without one of the others, where the own link is down. hubkit.ErrPartial stands for what was not
 // done everywhere, hubkit.ErrDisconnected for an invocation whose client left, hubkit.ErrInvalidTarget for an id that no hub makes,
 // backplane.ErrInvalidAddress for a name that is none, hubkit.ErrInvalidToken for a page token of another listing,
-// hubkit.ErrDraining for Connect while draining, and backplane.ErrClosed for a closed hub.
+// hubkit.ErrDraining for Connect while draining, backplane.ErrTooLarge for a payload of more than the hub takes, which is half a
+// mebibyte at least and 64 at most, and backplane.ErrClosed for a closed hub.
+//
+// A name is valid UTF-8 that is not empty; hubs take those of 255 bytes at least. The ids that no hub makes are "", "me" and "nobody's".
 type Hub interface {
 	Operator
 	Asker
@@ -80,7 +83,7 @@ type Asker interface {
 
 // Connection is a client of this instance, as its server holds it.
 type Connection interface {
-	// ID names the connection on every instance.
+	// ID names the connection on every instance, and no other one of any hub.
 	ID() string
 	// Join and Leave are the operations on this one connection, without a question to anybody.
 	Join(ctx context.Context, group string) error
@@ -165,7 +168,7 @@ type Page struct {
 	Coverage
 }
 
-// Info describes a listed connection.
+// Info describes a listed connection. Instance is its [conformance.Instance.Name].
 type Info struct{ ID, User, Instance string }
 
 // Drained is the outcome of a drain.

@@ -136,6 +136,9 @@ func newSuite(open Opener, opts []Option) *suite {
 	return s
 }
 
+// has reports whether the test does not leave an ability out. It is for what goes without it too, and proves less then.
+func (s *suite) has(a Ability) bool { return !slices.Contains(s.without, a) }
+
 // refused makes a failed result of each option that does not fit: a run that proves something else than what was asked for is
 // worse than none.
 func (s *suite) refused() (results []Result) {
@@ -255,7 +258,7 @@ func (s *suite) prove(ctx context.Context, p Property) Result {
 		r.Verdict = skipped
 		return r
 	case slices.Contains(s.without, p.Needs):
-		r.Verdict, r.Err = notExercised, fmt.Errorf("the test says that there is no such thing as %s", p.Needs)
+		r.Verdict, r.Err = notExercised, fmt.Errorf("the test leaves this ability out by Without: %s", p.Needs)
 		return s.judged(r)
 	}
 	start := time.Now()

@@ -109,7 +109,7 @@ func (s *seat) asks(c *client, request string) (outcome func() invoked) {
 func (w *world) answered(what string, r invoked, want string) {
 	w.check()
 	if r.err != nil || r.answer != want {
-		w.fatalf("%s got %s (%w), and it is %s", what, shown(r.answer), orNone(r.err), shown(want))
+		w.fatalf("%s got %s (%w), and it should be %s", what, shown(r.answer), orNone(r.err), shown(want))
 	}
 }
 

@@ -185,11 +185,11 @@ func outagePartial(w *world) {
 	n, err := all[0].operate(ctx, join, users("u"), "g")
 	counted()
 	if n != 2 {
-		w.fatalf("n1: Join of the user u changed %d, and it is 2 on the instances that answer: %w", n, orNone(err))
+		w.fatalf("n1: Join of the user u changed %d, and it should be 2 on the instances that answer: %w", n, orNone(err))
 	}
 	w.mustFail("n1: Join of the user u, while n3 is silent", err, hubkit.ErrPartial)
 	if countErr != nil || c.Connections != 2 || !slices.Equal(c.Missing, []string{"n3"}) {
-		w.fatalf("n1: Count while n3 is silent says %d and misses %v, and it is 2 and n3: %w", c.Connections, c.Missing, orNone(countErr))
+		w.fatalf("n1: Count while n3 is silent says %d and misses %v, and it should be 2 and n3: %w", c.Connections, c.Missing, orNone(countErr))
 	}
 	all[2].heal()
 	w.settle(all[0])

@@ -153,7 +153,7 @@ func queryList(w *world) {
 				got[info.ID] = info
 			}
 			if len(list) != n || !maps.Equal(got, want) {
-				w.fatalf("List(%s) with pages of %d has %d entries, %d different ones, and it is %d: %v",
+				w.fatalf("List(%s) with pages of %d has %d entries, %d different ones, and it should be %d: %v",
 					w.target(of), limit, len(list), len(got), n, w.infos(list))
 			}
 		}

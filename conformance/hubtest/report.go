@@ -114,17 +114,26 @@ type event struct {
 // timelineLines is the most that a failure shows.
 const timelineLines = 12
 
-// timeline shows the newest events that concern who has some keys, or all events where there are none.
+// timeline shows the newest events that concern who has some keys, or all events where there are none. What happens several times in a
+// row is one line, with the time of the first.
 func timeline(events []event, about []string) []string {
 	var lines []string
+	last, times := "", 0
 	for _, e := range slices.Backward(events) {
-		if len(lines) == timelineLines {
-			break
+		if len(about) > 0 && len(e.about) > 0 && !slices.ContainsFunc(e.about, func(c string) bool { return slices.Contains(about, c) }) {
+			continue
 		}
-		concerns := len(about) == 0 || len(e.about) == 0 || slices.ContainsFunc(e.about, func(c string) bool { return slices.Contains(about, c) })
-		if concerns {
-			lines = append(lines, fmt.Sprintf("%9.3f ms  %s%s", float64(e.at)/float64(time.Millisecond), e.text, e.result))
+		text, count := e.text+e.result, ""
+		if times++; text != last {
+			if len(lines) == timelineLines {
+				break
+			}
+			lines, last, times = append(lines, ""), text, 1
 		}
+		if times > 1 {
+			count = fmt.Sprintf(" (%d times)", times)
+		}
+		lines[len(lines)-1] = fmt.Sprintf("%9.3f ms  %s%s", float64(e.at)/float64(time.Millisecond), text, count)
 	}
 	slices.Reverse(lines)
 	return lines

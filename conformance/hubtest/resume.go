@@ -189,7 +189,7 @@ func resumeHook(w *world) {
 	calls := slices.Clone(w.restored)
 	w.mu.Unlock()
 	if len(calls) != 1 || calls[0].user != "u" || !slices.Equal(slices.Sorted(slices.Values(calls[0].groups)), []string{"4B", revoked}) {
-		w.failf([]*client{c}, "the hook was asked %v, and it is once, about the user u in 4B and %s", calls, revoked)
+		w.failf([]*client{c}, "the hook was asked %v, and it should be once, about the user u in 4B and %s", calls, revoked)
 	}
 	all[2].send(groups("4B"), "kept")
 	all[2].send(groups(revoked), "lost")

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/conformance"
 	"github.com/gobackplane/backplane/conformance/hubtest"
 	"github.com/gobackplane/backplane/conformance/hubtest/internal/mutant"
@@ -83,6 +84,8 @@ func TestVerdicts(t *testing.T) {
 		"tokens that it has not":  {bare, "resume/ended", nil, conformance.NotExercised},
 		"a link that it has not":  {bare, "outage/unavailable", nil, conformance.NotExercised},
 		"a kill that it has not":  {bare, "death/pending", nil, conformance.NotExercised},
+		"nobody to ask at close":  {unasked, "close/clean", []hubtest.Option{hubtest.Without(hubtest.AbilityInvoke)}, conformance.Proven},
+		"nobody to ask at death":  {unasked, "death/pending", []hubtest.Option{hubtest.Without(hubtest.AbilityInvoke)}, conformance.Proven},
 		"a short run":             {healthy, "query/count", []hubtest.Option{hubtest.Short()}, conformance.Skipped},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,6 +104,18 @@ func healthy(*testing.T) hubtest.Opener  { return inMemory() }
 func except(t *testing.T) hubtest.Opener { return broken(t, "except-here-only") }
 func bare(*testing.T) hubtest.Opener     { return without(inMemory()) }
 
+// unasked makes hubs whose clients cannot be asked.
+func unasked(*testing.T) hubtest.Opener {
+	open := inMemory()
+	return func(ctx context.Context, in conformance.Instance) (hubtest.Node, error) {
+		n, err := open(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		return unaskedNode{n}, nil
+	}
+}
+
 // without makes hubs that have nothing but what every one must have.
 func without(open hubtest.Opener) hubtest.Opener {
 	return func(ctx context.Context, in conformance.Instance) (hubtest.Node, error) {
@@ -110,6 +125,27 @@ func without(open hubtest.Opener) hubtest.Opener {
 		}
 		return bareNode{n}, nil
 	}
+}
+
+type unaskedNode struct{ hubtest.Node }
+
+func (n unaskedNode) Hub(name string, hooks hubtest.Hooks) (hubtest.Hub, error) {
+	h, err := n.Node.Hub(name, hooks)
+	if err != nil {
+		return nil, err
+	}
+	return unaskedHub{h}, nil
+}
+
+func (n unaskedNode) Faults() conformance.Faults {
+	f, _ := n.Node.(hubtest.Faulter)
+	return f.Faults()
+}
+
+type unaskedHub struct{ hubtest.Hub }
+
+func (unaskedHub) Invoke(context.Context, string, []byte) ([]byte, error) {
+	return nil, backplane.ErrUnsupported
 }
 
 type bareNode struct{ hubtest.Node }
@@ -185,7 +221,7 @@ func TestFailureReads(t *testing.T) {
 	r := check(t, except(t), "deliver/except")
 	text := r.Err.Error()
 	for _, part := range []string{
-		"broke deliver/except (H1): connections of an except-list get nothing", " got ", "and it is nothing.", "Send(all, but not c2", "c2 hears ", "Often: ",
+		"broke deliver/except (H1): connections of an except-list get nothing", " got ", "and it should be nothing.", "Send(all, but not c2", "c2 hears ", "Often: ",
 	} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q is not in\n%s", part, text)
@@ -193,6 +229,14 @@ func TestFailureReads(t *testing.T) {
 	}
 	if lines := strings.Count(text, "\n"); lines > 20 {
 		t.Errorf("%d lines:\n%s", lines, text)
+	}
+}
+
+// What happens again and again takes one line of a failure, so that it does not push out so much of what came before.
+func TestFailureCountsRepeats(t *testing.T) {
+	text := check(t, broken(t, "copy-for-each-target"), "once/several-ways").Err.Error()
+	if !strings.Contains(text, `c1 hears "all ways 2" (2 times)`+"\n") {
+		t.Errorf("repeats are not counted:\n%s", text)
 	}
 }
 

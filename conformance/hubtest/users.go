@@ -66,7 +66,7 @@ func (s *seat) changeUser(what string, want int, f func(context.Context, UserGro
 	})
 	s.w.check()
 	if err != nil || n != want {
-		s.w.fatalf("%s: %s changed %d connections, and it is %d: %w", s.name, what, n, want, orNone(err))
+		s.w.fatalf("%s: %s changed %d connections, and it should be %d: %w", s.name, what, n, want, orNone(err))
 	}
 }
 

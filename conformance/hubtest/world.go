@@ -148,7 +148,7 @@ func (w *world) failf(about []*client, format string, args ...any) {
 func (w *world) without(what Ability) {
 	w.mu.Lock()
 	if w.failure == nil {
-		w.missing = "there is no such thing as " + string(what)
+		w.missing = "the hub or the test does not have this ability: " + string(what)
 	}
 	w.mu.Unlock()
 	w.cancel()
