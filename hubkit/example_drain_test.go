@@ -28,7 +28,7 @@ func ExampleHub_Drain() {
 	mux.Handle("/healthz/live", hubkit.LiveHandler())
 	mux.Handle("/healthz/ready", hub.ReadyHandler(hubkit.ReadyOptions{}))
 	mux.Handle("/healthz", hub.HealthHandler())
-	mux.HandleFunc("/socket", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/socket/{user}", func(w http.ResponseWriter, r *http.Request) {
 		if hub.Draining() {
 			http.Error(w, "connect elsewhere", http.StatusServiceUnavailable) // the balancer tries the next instance
 			return

@@ -59,7 +59,8 @@ func (h *Hub) LeaveAll(ctx context.Context, of Target) (changed int, err error) 
 // out. It returns how many it ended: a second call finds none, which for a single connection id is [ErrNotFound]. Reason.Err stays
 // here. The rest is as with [Hub.Join].
 //
-// With [Options.Resume], a disconnect whose reason does not ask the client to come back ends its session: its resume tokens are refused on every
+// With [Options.Resume], a disconnect whose reason does not ask the client to come back ends its session, also one with the zero Reason, which
+// in [Connection.Disconnect] says that the client left by itself: its resume tokens are refused on every
 // instance, also those of clients that are away just now and were connected to an instance that is reached; these are not counted. What asks it
 // to come back is [ReasonGoingAway], [ReasonSlow] and [ReasonFailed]. It returns when that is in the backplane's store, where it has one, and known
 // to whoever can be reached, or after two seconds: an instance or a store that cannot be reached then is told later.
