@@ -33,8 +33,10 @@ func ExampleHub_Drain() {
 			http.Error(w, "connect elsewhere", http.StatusServiceUnavailable) // the balancer tries the next instance
 			return
 		}
-		conn := accept(w, r) // the package's recipes show it for WebSockets and server-sent events
-		c, err := hub.Connect(r.Context(), conn, hubkit.ConnectOptions{User: r.PathValue("user")})
+		conn := accept(w, r)                                                   // the package's recipes show it for WebSockets and server-sent events
+		connecting, cancel := context.WithTimeout(r.Context(), 10*time.Second) // nobody may wait for a broker for ever
+		defer cancel()
+		c, err := hub.Connect(connecting, conn, hubkit.ConnectOptions{User: r.PathValue("user")})
 		if err != nil { // ErrDraining too, where the drain has begun just now
 			_ = conn.Close(hubkit.Reason{Code: hubkit.ReasonGoingAway})
 			return
