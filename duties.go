@@ -14,14 +14,9 @@ func (n *Node) duties() {
 	next := struct{ probe, heartbeat, tail, members, sweep time.Time }{
 		now.Add(n.o.ProbeInterval), now.Add(n.o.Heartbeat), now.Add(n.o.TailMark), now.Add(n.o.Heartbeat / 2), now.Add(n.o.MemberTimeout),
 	}
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(n.o.ProbeInterval)
 	defer timer.Stop()
 	for {
-		select {
-		case <-timer.C:
-		case <-n.ctx.Done():
-			return
-		}
 		due := now
 		now = time.Now()
 		// Woken much too late, the process was paused: the silence of the others may have been its own.
@@ -66,6 +61,11 @@ func (n *Node) duties() {
 			}
 		}
 		timer.Reset(max(soonest.Sub(now), time.Millisecond))
+		select {
+		case <-timer.C:
+		case <-n.ctx.Done():
+			return
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ var skippers = map[string]string{
 	"conformance/conformance.go":     "a property that was not exercised says so; with Strict, which our own tests use, it fails",
 	"conformance/hubtest/hubtest.go": "the same",
 	"hubkit/cost_test.go":            "allocations cannot be counted under the race detector; .ci/run also tests without it",
+	"hubkit/resume_cost_test.go":     "the same",
 }
 
 // A test waits for an event with a bound. Only inside a testing/synctest bubble, where it moves the fake clock and costs
