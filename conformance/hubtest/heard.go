@@ -130,18 +130,27 @@ func isPart(part, all []string) bool {
 	return true
 }
 
+// list shows payloads; one that comes several times in a row is shown once, and counted.
 func list(payloads []string) string {
 	const most = 8
 	if len(payloads) == 0 {
 		return "nothing"
 	}
 	var out []string
-	for i, p := range payloads {
-		if i == most {
+	for rest := payloads; len(rest) > 0; {
+		if len(out) == most {
 			out = append(out, fmt.Sprintf("… %d in all", len(payloads)))
 			break
 		}
-		out = append(out, shown(p))
+		times := slices.IndexFunc(rest, func(p string) bool { return p != rest[0] })
+		if times < 0 {
+			times = len(rest)
+		}
+		one := shown(rest[0])
+		if times > 1 {
+			one = fmt.Sprintf("%s (%d times)", one, times)
+		}
+		out, rest = append(out, one), rest[times:]
 	}
 	return strings.Join(out, " ")
 }
