@@ -33,12 +33,17 @@ func ExampleHub_Drain() {
 			http.Error(w, "connect elsewhere", http.StatusServiceUnavailable) // the balancer tries the next instance
 			return
 		}
+		user := r.PathValue("user") // a server of yours takes it from its session
+		if err := backplane.User(user).Validate(); err != nil {
+			http.Error(w, "no such user", http.StatusBadRequest) // the next instance would not take it either
+			return
+		}
 		conn := accept(w, r)                                                   // the package's recipes show it for WebSockets and server-sent events
 		connecting, cancel := context.WithTimeout(r.Context(), 10*time.Second) // nobody may wait for a broker for ever
 		defer cancel()
-		c, err := hub.Connect(connecting, conn, hubkit.ConnectOptions{User: r.PathValue("user")})
-		if err != nil { // ErrDraining too, where the drain has begun just now
-			_ = conn.Close(hubkit.Reason{Code: hubkit.ReasonGoingAway})
+		c, err := hub.Connect(connecting, conn, hubkit.ConnectOptions{User: user})
+		if err != nil {
+			_ = conn.Close(hubkit.Reason{Code: whyNot(err)})
 			return
 		}
 		<-c.Done()
@@ -72,3 +77,14 @@ func ExampleHub_Drain() {
 }
 
 func accept(http.ResponseWriter, *http.Request) hubkit.Conn { return printer{} }
+
+// whyNot is what a client is told whose connection was not made. Only what another instance may do better sends it there: the drain
+// has begun just now, or this instance does not reach the broker.
+func whyNot(err error) hubkit.ReasonCode {
+	for _, here := range []error{hubkit.ErrDraining, backplane.ErrUnavailable, backplane.ErrClosed} {
+		if errors.Is(err, here) {
+			return hubkit.ReasonGoingAway
+		}
+	}
+	return hubkit.ReasonFailed
+}
