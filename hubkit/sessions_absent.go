@@ -71,14 +71,19 @@ func (p *past) drop(group string) {
 	}
 }
 
-// matching returns the sessions of connections that left, and that a selection would have meant. mu is held.
+// matching returns the sessions of connections that left, and that a selection would have meant, each once. mu is held.
 func (t *sessionTable) matching(of *selection) (found []*session) {
 	except := make(map[string]struct{})
 	for id := range of.except.all() {
 		except[string(id)] = struct{}{}
 	}
+	seen := make(map[*session]struct{})
 	add := func(s *session) {
-		if _, left := except[s.away.id]; !left && !slices.Contains(found, s) {
+		if _, left := except[s.away.id]; left {
+			return
+		}
+		if _, again := seen[s]; !again {
+			seen[s] = struct{}{}
 			found = append(found, s)
 		}
 	}
@@ -95,16 +100,9 @@ func (t *sessionTable) matching(of *selection) (found []*session) {
 	if !of.all && len(of.groups) == 0 {
 		return found
 	}
-	seen := make(map[*session]struct{}, len(found))
-	for _, s := range found {
-		seen[s] = struct{}{}
-	}
 	for _, s := range t.ids {
-		if _, again := seen[s]; again || !of.all && !s.away.inAny(of.groups) {
-			continue
-		}
-		if _, left := except[s.away.id]; !left {
-			found = append(found, s)
+		if of.all || s.away.inAny(of.groups) {
+			add(s)
 		}
 	}
 	return found
