@@ -134,12 +134,16 @@ func (a *announcer) round(next map[backplane.NodeID]uint64) (again, more bool) {
 	ctx, cancel := context.WithTimeout(a.hub.ctx, resumePatience)
 	defer cancel()
 	var storing sync.WaitGroup
-	storing.Go(func() { a.storeEnded(ctx, unstored) })
+	stored := false
+	storing.Go(func() { stored = a.storeEnded(ctx, unstored) })
 	told, again := a.tell(ctx, log, first, next)
 	storing.Wait()
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if stored && len(a.store) > 0 { // what waits for these waits for those, too
+		return true, true
+	}
 	if told > a.told {
 		a.told = told
 		close(a.changed)
@@ -252,8 +256,8 @@ func (h *Hub) askAllOf(ctx context.Context, question []byte) ([]said, error) {
 	return answers, nil
 }
 
-// storeEnded records ended sessions in the store. What fails is tried again.
-func (a *announcer) storeEnded(ctx context.Context, list []notice) {
+// storeEnded records ended sessions in the store, and reports whether it could. What fails is tried again later.
+func (a *announcer) storeEnded(ctx context.Context, list []notice) bool {
 	h := a.hub
 	errs := inParallel(list, func(n notice) error {
 		keep := time.Until(n.until)
@@ -273,12 +277,13 @@ func (a *announcer) storeEnded(ctx context.Context, list []notice) {
 		}
 	}
 	if len(failed) == 0 {
-		return
+		return true
 	}
 	h.log.Warn("ended sessions could not be recorded in the store; they are tried again", "sessions", len(failed), "err", cmp.Or(errs...))
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.store = append(failed, a.store...)
+	return false
 }
 
 // sessionRecordVersion is all that a record of an ended session holds.

@@ -196,3 +196,60 @@ func TestOperationsReachWhoIsComingBack(t *testing.T) {
 		})
 	}
 }
+
+// A disconnect of many returns when all of their sessions are recorded, also where there is no other instance to tell: whoever opens
+// the next one refuses their tokens.
+func TestManyEndedSessionsAreInTheStore(t *testing.T) {
+	const many = 1200
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		open := func() (*backplane.Node, *hubkit.Hub) {
+			n, err := backplane.Open(t.Context(), broker.Opener(), backplane.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := hubkit.New(n, resumeOptions())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n, h
+		}
+		shut := func(n *backplane.Node, h *hubkit.Hub) {
+			if err := errors.Join(h.Close(t.Context()), n.Close(t.Context())); err != nil {
+				t.Error(err)
+			}
+		}
+		n, h := open()
+		settleFor(t, settling)
+		var tokens []string
+		for range many {
+			c, err := h.Connect(t.Context(), conntest.New(), hubkit.ConnectOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, err := c.ResumeToken()
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens = append(tokens, token)
+		}
+		if _, err := h.Disconnect(t.Context(), hubkit.ToAll(), hubkit.Reason{Code: hubkit.ReasonRefused}); err != nil {
+			t.Fatal(err)
+		}
+		broker.Cut(n.ID()) // nothing more is recorded
+		settleFor(t, time.Minute)
+		next, hub := open()
+		accepted := 0
+		for _, token := range tokens {
+			if _, err := hub.Connect(t.Context(), conntest.New(), hubkit.ConnectOptions{Resume: token}); !errors.Is(err, hubkit.ErrResumeEnded) {
+				accepted++
+			}
+		}
+		if accepted > 0 {
+			t.Errorf("%d of %d tokens are accepted", accepted, many)
+		}
+		shut(next, hub)
+		broker.Heal(n.ID())
+		shut(n, h)
+	})
+}
