@@ -52,6 +52,19 @@ func (a *announcer) add(list ...notice) (number uint64) {
 		a.log = a.log[extra:] // append makes a new one now and then; to copy it each time would cost every resume the whole log
 		a.first += uint64(extra)
 	}
+	a.keep(list)
+	return a.first + uint64(len(a.log))
+}
+
+// record has ended sessions stored, and nobody told. It does not block.
+func (a *announcer) record(list []notice) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.keep(list)
+}
+
+// keep has the ended sessions of a list stored, and wakes the goroutine. mu is held.
+func (a *announcer) keep(list []notice) {
 	if a.hub.resumeStore != nil {
 		for _, n := range list {
 			if n.ended && len(a.store) < maxAnnounced {
@@ -66,7 +79,6 @@ func (a *announcer) add(list ...notice) (number uint64) {
 	case a.wake <- struct{}{}:
 	default:
 	}
-	return a.first + uint64(len(a.log))
 }
 
 // wait waits until the notices below a number were told to whoever can be reached, and stored.

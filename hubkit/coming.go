@@ -1,6 +1,9 @@
 package hubkit
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // A client that is coming back is nowhere for a moment: its old connection may be gone with its instance, and the new one is not made
 // yet. What operations do to it meanwhile is noted here, on the instance that it comes to: every operation that means users or all asks
@@ -16,10 +19,16 @@ func (t *sessionTable) expect(b *comeback) {
 	t.coming[b] = struct{}{}
 }
 
+// arrived notes that a client has come back, or has been refused. Where its session was ended meanwhile, that is announced: its old
+// connection may be behind a split.
 func (t *sessionTable) arrived(b *comeback) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	delete(t.coming, b)
+	ended := b.ended
+	t.mu.Unlock()
+	if ended {
+		t.hub.announcer.add(notice{session: b.token.session, ended: true, until: time.Now().Add(t.hub.opts.Resume.keep())})
+	}
 }
 
 // know notes the id of the newest connection that is known of who comes back: an except-list may name it.
@@ -58,6 +67,7 @@ func (t *sessionTable) applyToComing(op *operation) (made []*Connection, ending 
 		switch {
 		case !b.meant(&op.of):
 		case op.kind == askDisconnect:
+			b.ended = true
 			ending = append(ending, b.token.session)
 		case b.made != nil:
 			made = append(made, b.made)
@@ -84,6 +94,21 @@ func (t *sessionTable) leaveUserComing(user, group string) (made []*Connection) 
 		}
 	}
 	return made
+}
+
+// endComing ends the sessions of clients that are coming back. It announces nothing yet: every instance is asked for the same, and who
+// hears of it by an announcement first would close a connection that the operation then does not count.
+func (h *Hub) endComing(ids []sessionID) {
+	until := time.Now().Add(h.opts.Resume.keep())
+	notices := make([]notice, len(ids))
+	for i, id := range ids {
+		if c := h.sessions.end(id, until); c != nil {
+			c.disconnect(Reason{Code: ReasonRefused, Text: sessionOver})
+		}
+		notices[i] = notice{session: id, ended: true, until: until}
+	}
+	h.stats.sessionsEnded.Add(uint64(len(ids)))
+	h.announcer.record(notices)
 }
 
 // leaveAway is what a leave of a user does to those who are away, or are coming back.

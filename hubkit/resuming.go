@@ -29,6 +29,7 @@ type comeback struct {
 	newest  string      // the id of the newest connection that is known
 	left    []string    // groups
 	leftAll bool        // all of them
+	ended   bool        // the session
 	made    *Connection // what comes from now on is done to it
 }
 

@@ -26,13 +26,10 @@ func (h *Hub) applyToGone(op *operation, closing []*Connection) (then []func(), 
 		_, more := h.applyTo(c, op, nil)
 		then = append(then, more...)
 	}
-	ending = append(ending, h.sessions.applyToAbsent(op)...)
-	for _, id := range coming { // some are away here
-		if !slices.Contains(ending, id) {
-			ending = append(ending, id)
-		}
+	if len(coming) > 0 {
+		then = append(then, func() { h.endComing(coming) })
 	}
-	return then, ending
+	return then, append(ending, h.sessions.applyToAbsent(op)...)
 }
 
 // applyToAbsent does an operation to the sessions of connections that left this instance. It returns those that are to be ended.
