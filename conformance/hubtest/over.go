@@ -12,6 +12,11 @@ import (
 
 // Over makes an Opener for this module's hubkit over any backplane, by what also opens it for package conformance. Where the
 // backplane does not dial through [conformance.Instance.Dial], faults may say how its link is made to fail, as with [conformance.Inject].
+//
+// A node may be a [Faulter], a [Killer] and a [Publisher] beside, and a hub [UserGroups] and a [Resumer]: optional interfaces, found by type
+// assertion. What wraps a [Node] or a [Hub] by embedding the interface, to count or to break something, say, has only the methods of
+// that interface: the optional ones are hidden, and their properties not exercised, without a failure unless the run is [Strict].
+// A wrapper has to pass on those that it means to keep.
 func Over(open conformance.Opener, faults ...func(conformance.Instance, backplane.Backplane) conformance.Faults) Opener {
 	return func(ctx context.Context, in conformance.Instance) (Node, error) {
 		bp, err := open(ctx, in)
