@@ -7,17 +7,19 @@ import "time"
 func clockProperties() []Property {
 	return []Property{
 		{
-			ID:    "clock/idle",
-			Says:  "after a long silence, a day in a bubble and five seconds outside, the first message is heard, and there is no gap.",
-			Why:   "an alarm is rare, and the reason for it all.",
-			Often: "a connection that a firewall forgot, a number that expired, a silent address that was tidied away.",
-			Needs: NeedTime, Since: "v1", about: []string{"must", "noFalseAlarm"}, run: clockIdle,
+			ID:   "clock/idle",
+			Says: "after a long silence, a day in a bubble and five seconds outside, the first messages are heard in their order, and there is no gap.",
+			Why:  "an alarm is rare, and the reason for it all.",
+			Often: "a connection that a firewall forgot, a number that expired, a silent address that was tidied away, a worker that " +
+				"is started for the first message while the second one is handled.",
+			Needs: NeedTime, Since: "v1", about: []string{"must", "noFalseAlarm", "order"}, run: clockIdle,
 		},
 		{
-			ID:    "clock/skew",
-			Says:  "clocks that are an hour apart, and one that jumps back, change nothing.",
-			Why:   "clocks are wrong now and then, and a server that is a minute ahead would be deaf to all others.",
-			Often: "a time stamp of one instance compared with a clock, or a time stamp, of another one; an age taken from the time of day.",
+			ID:   "clock/skew",
+			Says: "clocks that are an hour apart, and one that jumps back, change nothing.",
+			Why:  "clocks are wrong now and then, and a server that is a minute ahead would be deaf to all others.",
+			Often: "a time stamp of one instance compared with a clock, or a time stamp, of another one; an age taken from the time of " +
+				"day, a question's deadline sent as one.",
 			Since: "v1", about: []string{"must", "noFalseAlarm", "order", "once"}, run: clockSkew,
 		},
 	}
@@ -38,8 +40,10 @@ func clockIdle(w *world) {
 	}
 	w.idle(long)
 	for _, n := range crew {
-		n.publish(room)
-		n.publish(still) // to which nothing has ever been published
+		for range 3 {
+			n.publish(room)
+			n.publish(still) // to which nothing has ever been published
+		}
 	}
 }
 
@@ -81,6 +85,7 @@ func clockSkew(w *world) {
 	}
 	talk()
 	w.settle()
+	w.questions(crew)
 	for _, n := range crew { // and on, with what was sent before the jump still on its way
 		n.publish(room)
 		n.skew(-2 * time.Hour)
@@ -89,12 +94,37 @@ func clockSkew(w *world) {
 	crew[right].skew(0)
 	talk()
 	w.settle()
+	w.questions(crew)
 	for _, n := range crew {
 		if n.clock.asked.Load() {
 			return
 		}
 	}
 	w.notExercised(noClock)
+}
+
+// questions lets each ask each, where they can.
+func (w *world) questions(crew []*instance) {
+	for _, n := range crew {
+		if !AbilityCluster.of(n.backplane()) {
+			return
+		}
+	}
+	w.together(crew)
+	for _, n := range crew {
+		defer n.answers("service", answersWith("here"))()
+	}
+	for _, n := range crew {
+		for _, other := range crew {
+			ctx, cancel := w.patient()
+			_, err := n.ask(ctx, other.cluster().ID(), "service", nil)
+			cancel()
+			if err != nil {
+				w.check()
+				w.fatalf("%s asked %s, whose clock shows another time, and got %w", n.name, other.name, err)
+			}
+		}
+	}
 }
 
 // skew sets the instance's clock wrong.

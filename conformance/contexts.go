@@ -31,10 +31,11 @@ func contextProperties() []Property {
 			Needs: NeedLink, Since: "v1", about: []string{"errors", "mustNot", "must"}, run: ctxDeadline,
 		},
 		{
-			ID:    "ctx/scope",
-			Says:  "the context of Subscribe bounds the call; the subscription outlives it, and its handler's context ends with the instance only.",
-			Why:   "groups are joined from requests, which end.",
-			Often: "the caller's context kept for the handler or for the reading loop, a context for each run.",
+			ID:   "ctx/scope",
+			Says: "the context of Subscribe bounds the call; the subscription outlives it, and its handler's context ends with the instance only.",
+			Why:  "groups are joined from requests, which end.",
+			Often: "the caller's context kept for the handler or for the reading loop, a context for each run, one that ends only " +
+				"when all handlers have returned.",
 			Since: "v1", about: []string{"must"}, run: ctxScope,
 		},
 	}
@@ -217,8 +218,21 @@ func ctxScope(w *world) {
 			w.fatalf("a handler's context ended after its run, while its instance is open: %w", context.Cause(ctx))
 		}
 	}
+	waits := n.subscribeWith(group("waits"), func(ctx context.Context, _ backplane.Event, _ int) {
+		select {
+		case <-ctx.Done():
+		case <-w.ctx.Done(): // the property has failed
+		}
+	})
+	n.publish(group("waits"))
+	w.await(n.name+" to enter its handler", func() bool { return len(w.rec.running[waits.id]) > 0 })
 	closing.Store(true)
-	n.close()
+	ending, cancel := w.patient()
+	defer cancel()
+	if err := n.tryClose(ending); err != nil {
+		w.check()
+		w.fatalf("a handler waits for its context to end, and Close of %s waits for the handler: it returned %w", n.name, err)
+	}
 	for _, ctx := range handlers {
 		if ctx.Err() == nil {
 			w.fatalf("a handler's context has not ended with the Close of %s", n.name)

@@ -152,7 +152,13 @@ func handlerPanic(w *world) {
 }
 
 // panickingHandler is named in the stack.
-func panickingHandler(context.Context, backplane.Event, int) { panic(panicText) }
+func panickingHandler(context.Context, backplane.Event, int) { panic(panicError{}) }
+
+// panicError is what a handler panics with: an error of the runtime, which is what a recover that chooses would most likely take.
+type panicError struct{}
+
+func (panicError) Error() string { return panicText }
+func (panicError) RuntimeError() {}
 
 func handlerPanicked(e ending) error {
 	switch {

@@ -33,6 +33,14 @@ func restartProperties() []Property {
 			Often: "numbers of the broker's that receivers believe to grow for ever, numbers kept by an instance's name.",
 			Needs: NeedRestart, Since: "v1", about: []string{"must", "lossIsLoud"}, run: restartCounters,
 		},
+		{
+			ID: "restart/newcomer",
+			Says: "an instance that is opened while the broker is gone does not say that it is up, and works once the broker is back: " +
+				"by itself if Open succeeded, else when it is opened again.",
+			Why:   "who starts all at once, after a power failure, has no order.",
+			Often: "a client library that connects again only what has been connected, an attempt to open that blocks the next one.",
+			Needs: NeedRestart, Since: "v1", about: []string{"must"}, run: restartNewcomer,
+		},
 	}
 }
 
@@ -101,6 +109,42 @@ func restartCounters(w *world) {
 	for range old {
 		w.arrives(again.publish(room), []int{s.id})
 	}
+}
+
+func restartNewcomer(w *world) {
+	w.needRestart()
+	crew, room := w.crew(), group("room")
+	for _, n := range crew {
+		n.subscribe(room)
+		n.publish(room)
+	}
+	newcomer := w.newInstance(w.namespace())
+	w.restartBroker(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+		defer cancel()
+		if newcomer.tryOpen(ctx) != nil {
+			newcomer = nil
+			return
+		}
+		if _, tells := newcomer.reporter(); tells {
+			if h := newcomer.health(); h.State == backplane.Up {
+				w.fatalf("%s was opened while the broker is gone, and says that it is up", newcomer.name)
+			}
+		}
+		soon, cancel := context.WithTimeout(w.ctx, 100*time.Millisecond)
+		defer cancel()
+		_, _ = newcomer.trySubscribe(soon, room, nil) // the record has it; a later one works in any case
+	})
+	if newcomer == nil {
+		newcomer = w.newInstance(w.namespace())
+		newcomer.open()
+	}
+	s := newcomer.subscribe(room)
+	for _, n := range crew {
+		w.arrives(n.publishAgain(room), []int{s.id})
+	}
+	w.arrives(newcomer.publishAgain(room), []int{s.id})
+	newcomer.publish(room)
 }
 
 // reopen opens an instance in the place of one that was closed, under its name, as a restarted process does.

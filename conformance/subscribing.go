@@ -24,7 +24,7 @@ func subscribingProperties() []Property {
 			ID:    "subscribe/barrier-remote",
 			Says:  "the same holds when another instance publishes.",
 			Why:   "a client joins on one instance, and the answer is sent from another.",
-			Often: "the confirmation of one server of a cluster, taken for all of them.",
+			Often: "the confirmation of one server of a cluster, taken for all of them; publishers that remember that nobody listened.",
 			Since: "v1", about: []string{"must"}, run: subscribeBarrierRemote,
 		},
 		{
@@ -97,6 +97,9 @@ func subscribeBarrierRemote(w *world) {
 	crew := w.crew()
 	for i := range w.count(200) {
 		n, other, a := crew[i%len(crew)], crew[(i+1)%len(crew)], group(fmt.Sprintf("room-%d", i))
+		if i%2 == 0 {
+			other.publish(a) // which nobody hears, and must not be remembered
+		}
 		n.subscribe(a)
 		other.publish(a)
 	}

@@ -31,14 +31,22 @@ func over(url string) conformance.Opener {
 // server of its own.
 func TestConformanceMiniredis(t *testing.T) {
 	var mu sync.Mutex
-	servers := map[string]*miniredis.Miniredis{}
-	of := func(world string) *miniredis.Miniredis {
+	type server struct {
+		*miniredis.Miniredis
+
+		addr string // also while it is stopped
+	}
+	servers := map[string]server{}
+	of := func(world string) server {
 		mu.Lock()
 		defer mu.Unlock()
-		if servers[world] == nil {
-			servers[world] = miniredis.RunT(t)
+		s, there := servers[world]
+		if !there {
+			s.Miniredis = miniredis.RunT(t)
+			s.addr = s.Addr()
+			servers[world] = s
 		}
-		return servers[world]
+		return s
 	}
 	stop := func(_ context.Context, world string) error {
 		of(world).Close()
@@ -46,7 +54,7 @@ func TestConformanceMiniredis(t *testing.T) {
 	}
 	start := func(_ context.Context, world string) error { return of(world).Restart() }
 	conformance.Test(t, conformance.Transport(func(in conformance.Instance) transport.Opener {
-		return redis.New(redis.Options{URL: "redis://" + of(in.World).Addr(), Dialer: in.Dial})
+		return redis.New(redis.Options{URL: "redis://" + of(in.World).addr, Dialer: in.Dial})
 	}, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), ours, conformance.Subject("redis", "miniredis"))
 }
 

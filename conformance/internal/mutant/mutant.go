@@ -55,7 +55,7 @@ func All() []Mutant {
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 		outsiders(), tables(), runs(), registers(), since(), afterAnOutage(), onTheSecondTime(), finePrint(),
-		linger(), jsonInJSON(), failedPublishes(), longOutages(),
+		linger(), jsonInJSON(), failedPublishes(), longOutages(), assumptions(),
 	)
 }
 
