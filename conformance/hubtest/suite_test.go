@@ -3,8 +3,8 @@ package hubtest_test
 import (
 	"context"
 	"errors"
-	"slices"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
