@@ -2,13 +2,16 @@
 //
 // Payloads are JSON here, and each WebSocket message is an array of all that waits, so that a burst costs one write to the
 // socket: the client does for (const m of JSON.parse(e.data)). Where messages are missing, the array holds
-// {"type":"refresh"}, and the client fetches its state anew. With
-// hubkit.Options.Resume it holds {"type":"resume","token":"…"}, for the client to keep and to come back with: the example of
-// hubkit.ResumeOptions has the few lines that take it.
+// {"type":"refresh"}, and the client fetches its state anew.
+//
+// The first message of a client is its resume token, or empty: ws.onopen = () => ws.send(token). A URL would be logged, and a token is
+// a credential. With hubkit.Options.Resume the array holds {"type":"resume","token":"…"}, for the client to keep, the newest one only,
+// and to come back with on any instance. Where it is not accepted, {"type":"new"} comes first, and the client is a new one.
 package coderws
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -55,8 +58,8 @@ func (c conn) Close(reason hubkit.Reason) error {
 	return c.ws.Close(websocket.StatusCode(reason.CloseCode()), reason.Text)
 }
 
-// Handler connects each client that comes to the hub and to the ward it asks for. Its first message is what snapshot
-// says of the ward: taken after the join, so that nothing is missing between it and what follows.
+// Handler connects each client that comes to the hub and to the ward it asks for. What snapshot says of the ward is
+// taken after the join, so that nothing is missing between it and what follows.
 func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if hub.Draining() { // as long as the request is no WebSocket a balancer can take it to another instance
@@ -69,11 +72,11 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 		}
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		// Nobody notices that a client leaves while the handler waits for the broker: it must not wait for ever.
+		// Nobody notices that a client leaves while the handler waits for the broker, and one may say nothing: it must not wait for ever.
 		join, cancelJoin := context.WithTimeout(ctx, joinTimeout)
 		defer cancelJoin()
 		// A server of yours takes the user from its session, and asks whether the user may see the ward.
-		c, err := hub.Connect(join, conn{ws}, hubkit.ConnectOptions{User: r.FormValue("user")})
+		c, err := welcome(join, hub, ws, hubkit.ConnectOptions{User: r.FormValue("user")})
 		if err != nil {
 			_ = ws.Close(websocket.StatusTryAgainLater, "no backplane") // the client may be gone
 			return
@@ -93,6 +96,24 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 			}
 		}
 	})
+}
+
+// welcome takes the client's token and connects it. The hub writes nothing before Connect has returned a connection.
+func welcome(ctx context.Context, hub *hubkit.Hub, ws *websocket.Conn, o hubkit.ConnectOptions) (*hubkit.Connection, error) {
+	_, token, err := ws.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.Resume = string(token)
+	c, err := hub.Connect(ctx, conn{ws}, o)
+	if !errors.Is(err, hubkit.ErrResume) {
+		return c, err
+	}
+	if err = ws.Write(ctx, websocket.MessageText, []byte(`[{"type":"new"}]`)); err != nil {
+		return nil, err
+	}
+	o.Resume = ""
+	return hub.Connect(ctx, conn{ws}, o)
 }
 
 // ping notices clients that vanished without a word. It ends with ctx.

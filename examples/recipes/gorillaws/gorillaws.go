@@ -1,12 +1,16 @@
 // Package gorillaws is the recipe for hubkit over github.com/gorilla/websocket. Copy it; it is short on purpose.
 //
 // Each payload is a binary message here, whatever it holds. Where messages are missing, the text message "refresh" comes
-// in their place, and the client fetches its state anew. With hubkit.Options.Resume the text message "resume …" holds a token, for the
-// client to keep and to come back with: the example of hubkit.ResumeOptions has the few lines that take it.
+// in their place, and the client fetches its state anew.
+//
+// The first message of a client is its resume token, or empty: ws.onopen = () => ws.send(token). A URL would be logged, and a token is
+// a credential. With hubkit.Options.Resume the text message "resume …" holds one, for the client to keep, the newest one only, and to
+// come back with on any instance. Where it is not accepted, the text message "new" comes first, and the client is a new one.
 package gorillaws
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -18,7 +22,7 @@ const (
 	pingInterval = 30 * time.Second
 	closeTimeout = time.Second
 	joinTimeout  = 10 * time.Second // see Handler
-	maxMessage   = 4 << 10          // of a client, in bytes; the library itself would take any
+	maxMessage   = 4 << 10          // of a client, in bytes, as hubkit's largest token; the library itself would take any
 )
 
 // conn is a client's WebSocket as the hub sees it. The library wants one writer at a time, which the hub is; control
@@ -59,8 +63,8 @@ func (c conn) Close(reason hubkit.Reason) error {
 	return c.ws.Close()
 }
 
-// Handler connects each client that comes to the hub and to the ward it asks for. Its first message is what snapshot
-// says of the ward: taken after the join, so that nothing is missing between it and what follows.
+// Handler connects each client that comes to the hub and to the ward it asks for. What snapshot says of the ward is
+// taken after the join, so that nothing is missing between it and what follows.
 func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 	upgrader := websocket.Upgrader{}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,11 +77,11 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 			return // Upgrade has answered
 		}
 		ws.SetReadLimit(maxMessage)
-		// Nobody notices that a client leaves while the handler waits for the broker: it must not wait for ever.
+		// Nobody notices that a client leaves while the handler waits for the broker, and one may say nothing: it must not wait for ever.
 		ctx, cancel := context.WithTimeout(r.Context(), joinTimeout)
 		defer cancel()
 		// A server of yours takes the user from its session, and asks whether the user may see the ward.
-		c, err := hub.Connect(ctx, conn{ws}, hubkit.ConnectOptions{User: r.FormValue("user")})
+		c, err := welcome(ctx, hub, ws, hubkit.ConnectOptions{User: r.FormValue("user")})
 		if err != nil {
 			_ = conn{ws}.Close(hubkit.Reason{Code: hubkit.ReasonGoingAway}) // the client may be gone
 			return
@@ -92,6 +96,28 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 		}
 		read(ws, c.Done())
 	})
+}
+
+// welcome takes the client's token and connects it. The hub writes nothing before Connect has returned a connection.
+func welcome(ctx context.Context, hub *hubkit.Hub, ws *websocket.Conn, o hubkit.ConnectOptions) (*hubkit.Connection, error) {
+	deadline, _ := ctx.Deadline()
+	if err := errors.Join(ws.SetReadDeadline(deadline), ws.SetWriteDeadline(deadline)); err != nil {
+		return nil, err
+	}
+	_, token, err := ws.ReadMessage()
+	if err != nil {
+		return nil, err
+	}
+	o.Resume = string(token)
+	c, err := hub.Connect(ctx, conn{ws}, o)
+	if !errors.Is(err, hubkit.ErrResume) {
+		return c, err
+	}
+	if err = ws.WriteMessage(websocket.TextMessage, []byte("new")); err != nil {
+		return nil, err
+	}
+	o.Resume = ""
+	return hub.Connect(ctx, conn{ws}, o)
 }
 
 // read reads until the client left or the hub closed the WebSocket. A client that does not answer pings has left.

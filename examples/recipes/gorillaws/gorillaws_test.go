@@ -1,6 +1,7 @@
 package gorillaws_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -10,21 +11,25 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-func dial(t *testing.T, in *two.Instances) *websocket.Conn {
+// dial is a client: it presents its token, "" for none.
+func dial(t *testing.T, url, token string) *websocket.Conn {
 	t.Helper()
-	ws, answer, err := websocket.DefaultDialer.DialContext(t.Context(), strings.Replace(in.URL, "http", "ws", 1), nil)
+	ws, answer, err := websocket.DefaultDialer.DialContext(t.Context(), strings.Replace(url, "http", "ws", 1), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := answer.Body.Close(); err != nil {
 		t.Error(err)
 	}
+	if err := ws.WriteMessage(websocket.TextMessage, []byte(token)); err != nil {
+		t.Fatal(err)
+	}
 	return ws
 }
 
 func TestRecipe(t *testing.T) {
 	in := two.New(t, gorillaws.Handler)
-	ws := dial(t, in)
+	ws := dial(t, in.URL, "")
 	reads := func(want string, kind int) {
 		t.Helper()
 		got, message, err := ws.ReadMessage()
@@ -50,19 +55,58 @@ func TestRecipe(t *testing.T) {
 	}
 }
 
-func TestTokenIsGiven(t *testing.T) {
+// A client comes back on the far instance by the token that it was given on the near one.
+func TestClientComesBack(t *testing.T) {
 	in := two.Resuming(t, gorillaws.Handler)
-	ws := dial(t, in)
+	ws := dial(t, in.URL, "")
+	var token string
+	for is := false; !is; { // the snapshot comes too
+		token, is = strings.CutPrefix(notice(t, ws), "resume ")
+	}
+	again := dial(t, in.FarURL, token)
+	if first := notice(t, again); first != "refresh" {
+		t.Errorf("who came back is told %q first, want refresh", first)
+	}
+	in.CheckResumes(1, 0)
 	for {
-		kind, message, err := ws.ReadMessage()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if token, is := strings.CutPrefix(string(message), "resume "); is && kind == websocket.TextMessage {
-			in.ComesBack(token)
-			return
+		if _, _, err := ws.ReadMessage(); err != nil {
+			if !websocket.IsCloseError(err, websocket.ClosePolicyViolation) {
+				t.Errorf("the old WebSocket ended with %v", err)
+			}
+			break
 		}
 	}
+	if err := errors.Join(ws.Close(), again.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTokenIsNotAccepted(t *testing.T) {
+	in := two.Resuming(t, gorillaws.Handler)
+	ws := dial(t, in.FarURL, "anything")
+	if first := notice(t, ws); first != "new" {
+		t.Errorf("whose token is not accepted is told %q first, want new", first)
+	}
+	if next := notice(t, ws); next == "refresh" {
+		t.Errorf("a new client is told %q", next)
+	}
+	in.CheckResumes(0, 1)
+	if err := ws.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// notice reads a message and returns its text, "" for a payload.
+func notice(t *testing.T, ws *websocket.Conn) string {
+	t.Helper()
+	kind, message, err := ws.ReadMessage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind != websocket.TextMessage {
+		return ""
+	}
+	return string(message)
 }
 
 func TestDrainingSendsElsewhere(t *testing.T) {
@@ -72,7 +116,7 @@ func TestDrainingSendsElsewhere(t *testing.T) {
 // When the client leaves, nothing stays.
 func TestClientLeaves(t *testing.T) {
 	in := two.New(t, gorillaws.Handler)
-	ws := dial(t, in)
+	ws := dial(t, in.URL, "")
 	if _, _, err := ws.ReadMessage(); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +133,7 @@ func TestClientLeaves(t *testing.T) {
 // A client that does not read is given up, and Close ends the write it is stuck in.
 func TestClientIsStuck(t *testing.T) {
 	in := two.New(t, gorillaws.Handler)
-	ws := dial(t, in)
+	ws := dial(t, in.URL, "")
 	in.Flood()
 	if err := ws.Close(); err != nil {
 		t.Error(err)
@@ -103,7 +147,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 // A client cannot make the server read as much as it likes into memory.
 func TestLongMessageIsRefused(t *testing.T) {
 	in := two.New(t, gorillaws.Handler)
-	ws := dial(t, in)
+	ws := dial(t, in.URL, "")
 	if _, _, err := ws.ReadMessage(); err != nil {
 		t.Fatal(err)
 	}

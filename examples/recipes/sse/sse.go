@@ -3,9 +3,12 @@
 //
 // Each payload is an event of type message. Where messages are missing, an event of type refresh comes in their place,
 // and the client fetches its state anew. A browser's EventSource connects again by itself when the server ends the
-// response; a client that the application refused gets an event of type bye first, upon which it calls close().
-// With hubkit.Options.Resume an event of type resume holds a token, for the client to keep and to come back with: the example of
-// hubkit.ResumeOptions has the few lines that take it.
+// response; a client that must not come again gets an event of type bye first, upon which it calls close().
+//
+// With hubkit.Options.Resume an event of type resume has a resume token as its id. An EventSource that connects again presents
+// it by itself, in the header Last-Event-ID, to any instance; other clients keep the newest one and set that header. It is a
+// credential, which a URL is no place for: URLs are logged. Where it is not accepted, an event of type new comes, and the client is a
+// new one.
 package sse
 
 import (
@@ -57,7 +60,7 @@ func (s *stream) Write(ctx context.Context, batch []hubkit.Delivery) error {
 			b.WriteString("event: refresh\ndata:\n\n")
 		}
 		if d.Resume != "" {
-			b.WriteString("event: resume\ndata: " + d.Resume + "\n\n")
+			b.WriteString("event: resume\nid: " + d.Resume + "\ndata:\n\n") // base64, which ends no line
 		}
 		if d.Payload != nil {
 			b.WriteString("data: ")
@@ -93,7 +96,7 @@ func (s *stream) Close(reason hubkit.Reason) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.rc.SetWriteDeadline(time.Now().Add(byeTimeout)); err != nil || reason.Code != hubkit.ReasonRefused {
+	if err := s.rc.SetWriteDeadline(time.Now().Add(byeTimeout)); err != nil || !final(reason) {
 		return err
 	}
 	if _, err := s.w.Write([]byte("event: bye\ndata:\n\n")); err != nil {
@@ -102,15 +105,26 @@ func (s *stream) Close(reason hubkit.Reason) error {
 	return s.rc.Flush()
 }
 
-// Handler connects each client that comes to the hub and to the ward it asks for. Its first message is what snapshot
-// says of the ward: taken after the join, so that nothing is missing between it and what follows.
+// final reports whether the client must not come again, which an EventSource does by itself.
+func final(reason hubkit.Reason) bool {
+	return reason.Code == hubkit.ReasonRefused || reason.Code == hubkit.ReasonReplaced
+}
+
+// Handler connects each client that comes to the hub and to the ward it asks for. What snapshot says of the ward is
+// taken after the join, so that nothing is missing between it and what follows.
 func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := newStream(w)
 		ctx, cancel := context.WithTimeout(r.Context(), joinTimeout)
 		defer cancel()
 		// A server of yours takes the user from its session, and asks whether the user may see the ward.
-		c, err := hub.Connect(ctx, s, hubkit.ConnectOptions{User: r.FormValue("user")})
+		o := hubkit.ConnectOptions{User: r.FormValue("user"), Resume: r.Header.Get("Last-Event-ID")}
+		c, err := hub.Connect(ctx, s, o)
+		isNew := errors.Is(err, hubkit.ErrResume)
+		if isNew {
+			o.Resume = ""
+			c, err = hub.Connect(ctx, s, o)
+		}
 		if err != nil {
 			http.Error(w, fmt.Sprintf("no backplane: %v", err), http.StatusServiceUnavailable)
 			return
@@ -119,6 +133,11 @@ func Handler(hub *hubkit.Hub, snapshot func(ward string) []byte) http.Handler {
 			c.Disconnect(hubkit.Reason{})
 			<-c.Done() // w must not be touched after the handler has returned
 		}()
+		if isNew { // only now: where no connection is made, the answer is the error
+			if err := s.write([]byte("event: new\ndata:\n\n"), time.Now().Add(joinTimeout)); err != nil {
+				return
+			}
+		}
 		if err := c.Join(ctx, r.FormValue("ward")); err != nil {
 			return // the client comes again
 		}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/gobackplane/backplane/examples/recipes/internal/two"
@@ -11,12 +12,15 @@ import (
 	"github.com/gobackplane/backplane/hubkit"
 )
 
-// open requests the stream and returns a function that checks its next lines.
-func open(ctx context.Context, t *testing.T, in *two.Instances) (reads func(lines ...string)) {
+// request requests the stream and returns a scanner of its lines.
+func request(ctx context.Context, t *testing.T, url, token string) *bufio.Scanner {
 	t.Helper()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, in.URL, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if token != "" {
+		request.Header.Set("Last-Event-ID", token)
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -30,7 +34,13 @@ func open(ctx context.Context, t *testing.T, in *two.Instances) (reads func(line
 	if got := answer.Header.Get("Content-Type"); got != "text/event-stream" {
 		t.Errorf("content type %q", got)
 	}
-	lines := bufio.NewScanner(answer.Body)
+	return bufio.NewScanner(answer.Body)
+}
+
+// open requests the stream and returns a function that checks its next lines.
+func open(ctx context.Context, t *testing.T, in *two.Instances) (reads func(lines ...string)) {
+	t.Helper()
+	lines := request(ctx, t, in.URL, "")
 	return func(want ...string) {
 		t.Helper()
 		for _, w := range want {
@@ -58,6 +68,36 @@ func TestRecipe(t *testing.T) {
 		t.Error(err)
 	}
 	reads()
+}
+
+// find reads until a line with a prefix and returns the rest of it.
+func find(t *testing.T, lines *bufio.Scanner, prefix string) string {
+	t.Helper()
+	for lines.Scan() {
+		if rest, is := strings.CutPrefix(lines.Text(), prefix); is {
+			return rest
+		}
+	}
+	t.Fatalf("the stream ended without %q: %v", prefix, lines.Err())
+	return ""
+}
+
+// A client comes back on the far instance by the token that it was given on the near one.
+func TestClientComesBack(t *testing.T) {
+	in := two.Resuming(t, sse.Handler)
+	old := request(t.Context(), t, in.URL, "")
+	again := request(t.Context(), t, in.FarURL, find(t, old, "id: "))
+	if first := find(t, again, ""); first != "event: refresh" {
+		t.Errorf("who came back is told %q first, want a refresh", first)
+	}
+	in.CheckResumes(1, 0)
+	find(t, old, "event: bye")
+}
+
+func TestTokenIsNotAccepted(t *testing.T) {
+	in := two.Resuming(t, sse.Handler)
+	find(t, request(t.Context(), t, in.FarURL, "anything"), "event: new")
+	in.CheckResumes(0, 1)
 }
 
 func TestDrainingSendsElsewhere(t *testing.T) {

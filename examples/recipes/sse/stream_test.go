@@ -10,10 +10,11 @@ import (
 	"github.com/gobackplane/backplane/hubkit"
 )
 
-// Who was thrown out is told not to come again.
+// Who was thrown out, or came back elsewhere, is told not to come again.
 func TestRefusedClientIsToldSo(t *testing.T) {
 	for reason, want := range map[hubkit.ReasonCode]string{
 		hubkit.ReasonRefused:   "data: x\n\nevent: bye\ndata:\n\n",
+		hubkit.ReasonReplaced:  "data: x\n\nevent: bye\ndata:\n\n",
 		hubkit.ReasonGoingAway: "data: x\n\n",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +71,7 @@ func TestTokenIsGiven(t *testing.T) {
 	if err := s.Write(t.Context(), []hubkit.Delivery{{Resume: "AQ-_"}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := answer.Body.String(); got != "event: resume\ndata: AQ-_\n\n" {
+	if got := answer.Body.String(); got != "event: resume\nid: AQ-_\ndata:\n\n" {
 		t.Errorf("a token was written as %q", got)
 	}
 }

@@ -2,6 +2,7 @@ package two
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -34,6 +35,11 @@ func CheckPatience(t *testing.T, handler func(*hubkit.Hub, func(ward string) []b
 		answer, err := http.DefaultClient.Do(request)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if up, is := answer.Body.(io.Writer); is { // a WebSocket: the client has no token, an empty masked message
+			if _, err := up.Write([]byte{0x81, 0x80, 0, 0, 0, 0}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if limited := <-broker.asked; !limited {
 			t.Errorf("the handler waits without limit for the broker to take the subscription of a %v", kind)
