@@ -52,8 +52,19 @@ func orderPerPublisher(w *world) {
 	for _, n := range crew {
 		n.subscribe(room)
 	}
+	kinds := allKinds("order")
+	for _, n := range crew {
+		for _, to := range kinds {
+			n.subscribe(to)
+		}
+	}
 	for range w.count(2000) {
 		crew[0].publish(room)
+	}
+	for range w.count(200) {
+		for _, to := range kinds {
+			crew[0].publish(to)
+		}
 	}
 }
 

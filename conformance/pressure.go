@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,7 +139,14 @@ func pressureHandler(w *world) {
 	busy := crew[0]
 	_, release := w.stalled(busy, room)
 	defer release()
-	busy.subscribe(room) // beside the stuck one
+	const crowd = 40 // more than workers that handlers would share
+	for i := range crowd {
+		stuck := group(fmt.Sprintf("stuck-%d", i))
+		_, release := w.stalled(busy, stuck)
+		defer release()
+		crew[1].publish(stuck)
+	}
+	busy.subscribe(room) // beside the stuck ones
 	busy.subscribe(other)
 	crew[1].subscribe(room)
 	for range w.count(300) {
@@ -147,7 +155,7 @@ func pressureHandler(w *world) {
 			n.publish(other)
 		}
 	}
-	w.settle() // all but the stuck one have heard it all
+	w.settle() // all but the stuck ones have heard it all
 	late := group("late")
 	busy.subscribe(late) // and nothing else waits for it
 	crew[1].publish(late)

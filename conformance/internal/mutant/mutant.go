@@ -56,6 +56,7 @@ func All() []Mutant {
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 		outsiders(), tables(), runs(), registers(), since(), afterAnOutage(), onTheSecondTime(), finePrint(),
 		linger(), jsonInJSON(), failedPublishes(), longOutages(), assumptions(),
+		redeliveries(), reentries(), comforts(), precautions(),
 	)
 }
 
