@@ -52,19 +52,8 @@ func orderPerPublisher(w *world) {
 	for _, n := range crew {
 		n.subscribe(room)
 	}
-	kinds := allKinds("order")
-	for _, n := range crew {
-		for _, to := range kinds {
-			n.subscribe(to)
-		}
-	}
 	for range w.count(2000) {
 		crew[0].publish(room)
-	}
-	for range w.count(200) {
-		for _, to := range kinds {
-			crew[0].publish(to)
-		}
 	}
 }
 
@@ -81,14 +70,19 @@ func orderSizes(w *world) {
 }
 
 func orderInterleaved(w *world) {
-	crew, room := w.crew(), group("room")
+	crew, room, kinds := w.crew(), group("room"), allKinds("order")
 	for _, n := range crew {
 		n.subscribe(room)
+		for _, to := range kinds {
+			n.subscribe(to)
+		}
 	}
 	const publishers = 8
 	w.each(publishers, func(i int) {
-		for range w.count(200) {
-			crew[i%len(crew)].publish(room)
+		n := crew[i%len(crew)]
+		for k := range w.count(200) {
+			n.publish(room)
+			n.publish(kinds[k%len(kinds)])
 		}
 	})
 }

@@ -27,7 +27,7 @@ func redeliveries() []Mutant {
 			}),
 		},
 		{
-			Name: "users-are-looked-up", Breaks: "order/per-publisher",
+			Name: "users-are-looked-up", Breaks: "order/interleaved",
 			Defect: "a message to a user waits for a look-up on a goroutine of its own, and every second one takes a millisecond longer.",
 			Seen:   "a directory of who is connected where, asked for each message",
 			world:  each(lookUpUsers),
