@@ -31,7 +31,7 @@ func restartProperties() []Property {
 			Says:  "numbers that start over, because the broker or an instance was restarted, are not taken for repeats.",
 			Why:   "an instance would ignore everything until the numbers have caught up, with green lights everywhere.",
 			Often: "numbers of the broker's that receivers believe to grow for ever, numbers kept by an instance's name.",
-			Needs: NeedRestart, Since: "v1", about: []string{"must", "lossIsLoud"}, run: restartCounters,
+			Needs: NeedRestart | NeedTime, Since: "v1", about: []string{"must", "lossIsLoud"}, run: restartCounters,
 		},
 		{
 			ID: "restart/newcomer",
@@ -39,7 +39,7 @@ func restartProperties() []Property {
 				"by itself if Open succeeded, else when it is opened again.",
 			Why:   "who starts all at once, after a power failure, has no order.",
 			Often: "a client library that connects again only what has been connected, an attempt to open that blocks the next one.",
-			Needs: NeedRestart, Since: "v1", about: []string{"must"}, run: restartNewcomer,
+			Needs: NeedRestart | NeedTime, Since: "v1", about: []string{"must"}, run: restartNewcomer,
 		},
 	}
 }
