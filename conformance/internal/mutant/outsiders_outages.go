@@ -2,7 +2,6 @@ package mutant
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -117,8 +116,9 @@ func answersLate(n *Node) {
 		mu.Lock()
 		if !behind || ctx.Err() != nil || to.Validate() != nil || len(payload) > n.MaxPayload() {
 			mu.Unlock()
+			ended := ctx.Err() != nil
 			err := n.Node.Publish(ctx, to, payload)
-			if errors.Is(err, backplane.ErrUncertain) && ctx.Err() != nil {
+			if err != nil && !ended && ctx.Err() != nil { // also where a heartbeat was in its way
 				mu.Lock()
 				behind = true
 				mu.Unlock()
