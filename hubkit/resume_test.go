@@ -435,27 +435,29 @@ func TestEndedSessionsOfAnIsland(t *testing.T) {
 	})
 }
 
+// alone opens a node of a broker, with a hub whose clients can come back and no farm around it, and returns what closes both.
+func alone(t *testing.T, broker *inmem.Broker) (n *backplane.Node, h *hubkit.Hub, shut func()) {
+	t.Helper()
+	n, err := backplane.Open(t.Context(), broker.Opener(), backplane.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err = hubkit.New(n, resumeOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, h, func() {
+		if err := errors.Join(h.Close(t.Context()), n.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Where everybody who knew of an ended session is gone, the store knows.
 func TestEndedSessionsAreInTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := inmem.NewBroker()
-		start := func() (*backplane.Node, *hubkit.Hub) {
-			n, err := backplane.Open(t.Context(), b.Opener(), backplane.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			h, err := hubkit.New(n, resumeOptions())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n, h
-		}
-		stop := func(n *backplane.Node, h *hubkit.Hub) {
-			if err := errors.Join(h.Close(t.Context()), n.Close(t.Context())); err != nil {
-				t.Error(err)
-			}
-		}
-		n, h := start()
+		_, h, stop := alone(t, b)
 		c, err := h.Connect(t.Context(), conntest.New(), hubkit.ConnectOptions{})
 		if err != nil {
 			t.Fatal(err)
@@ -467,11 +469,11 @@ func TestEndedSessionsAreInTheStore(t *testing.T) {
 		if _, err = h.Disconnect(t.Context(), hubkit.ToConnections(c.ID()), hubkit.Reason{}); err != nil {
 			t.Error(err)
 		}
-		stop(n, h) // at once
-		n, h = start()
+		stop() // at once
+		_, h, stop = alone(t, b)
 		if _, err = h.Connect(t.Context(), conntest.New(), hubkit.ConnectOptions{Resume: token}); !errors.Is(err, hubkit.ErrResumeEnded) {
 			t.Errorf("a newcomer alone: %v, want ErrResumeEnded", err)
 		}
-		stop(n, h)
+		stop()
 	})
 }
