@@ -44,7 +44,7 @@ func Child(command func(id string) *exec.Cmd) Option {
 
 // ending is what became of a child process.
 type ending struct {
-	output string // of stdout and stderr, its end
+	output string // of stdout and then of stderr, the end of each
 	err    error  // nil for status 0
 	late   bool   // it was killed, because it took too long
 }
@@ -76,19 +76,20 @@ func (e ending) underWay() string {
 	return strings.Join(slices.Sorted(maps.Keys(open)), "; ")
 }
 
-// trace prints what a child process does.
+// trace prints what a child process does. It goes to stdout: what the runtime says of a crash goes to stderr in several
+// writes, and a line between two of them would tear it.
 func (s *suite) trace(text, what string) {
 	if s.inside != "" {
-		_, _ = fmt.Fprintln(os.Stderr, text+what)
+		_, _ = fmt.Fprintln(os.Stdout, text+what)
 	}
 }
 
 // ends runs a command, with additions to its environment, and kills it after some time or when ctx ends. It must not be
 // called in a bubble, where the time does not pass while something runs outside.
 func ends(ctx context.Context, cmd *exec.Cmd, within time.Duration, env ...string) ending {
-	var out lastBytes
+	var stdout, stderr lastBytes
 	cmd.Env = append(cmd.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.WaitDelay = time.Second // what it started itself may hold its output open
 	if err := cmd.Start(); err != nil {
 		return ending{err: err}
@@ -109,7 +110,7 @@ func ends(ctx context.Context, cmd *exec.Cmd, within time.Duration, env ...strin
 		_ = cmd.Process.Kill() // it may have ended just now
 		e.err = <-done
 	}
-	e.output = out.String()
+	e.output = stdout.String() + stderr.String()
 	return e
 }
 

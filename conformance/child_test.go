@@ -19,6 +19,10 @@ func TestEndsTellsHowAProcessEnded(t *testing.T) {
 	if e.late || e.err == nil || e.status() != "exit status 3" || !strings.Contains(e.output, "out\n") || !strings.Contains(e.output, "err\n") {
 		t.Errorf("%+v", e)
 	}
+	torn := "printf 'fatal ' >&2; echo between; echo error >&2" // a crash is told in several writes
+	if e := ends(t.Context(), shell(torn), time.Minute); e.output != "between\nfatal error\n" {
+		t.Errorf("%q", e.output)
+	}
 	if e := ends(t.Context(), shell("exit 0"), time.Minute); e.late || e.err != nil || e.status() != "exit status 0" {
 		t.Errorf("%+v", e)
 	}
