@@ -102,10 +102,7 @@ func (l *lane) pack(o *outlet) *parcel {
 		}
 		l.finish(p, uncertain(errors.New("given up"))) // nobody waits for it, or it is too old; and its numbers are spent
 	}
-	limit := coalesceBytes
-	if most := l.n.maxFrame; most > 0 && most < limit {
-		limit = most
-	}
+	limit := min(coalesceBytes, l.n.maxFrame)
 	var p *parcel
 	taken, overhead := 0, wire.Overhead(o.addr.scope, o.addr.name)
 	size := 0

@@ -23,10 +23,12 @@ type namer struct {
 	delim   byte
 	longest int               // 0 for no limit
 	allowed func(b byte) bool // nil for any byte
+	tokens  bool              // no empty token between delimiters
 }
 
-// channel returns, for example, "ward:g:ward:4B", "ward:g@chat:ward:4B" for the scope "chat", and "ward:a:" for All.
-// The kind is one letter and a scope holds no delimiter, so that no two addresses share a name.
+// channel returns, for example, "ward:g:ward:4B", "ward:g@chat:ward:4B" for the scope "chat", and "ward:a:" for All
+// ("ward.a" where names are tokens). The kind is one letter and a scope holds no delimiter, so that no two addresses share
+// a name.
 func (m *namer) channel(a Address) string {
 	var b strings.Builder
 	b.Grow(len(m.prefix) + 3 + len(a.scope) + len(a.name))
@@ -36,9 +38,11 @@ func (m *namer) channel(a Address) string {
 		b.WriteByte('@')
 		b.WriteString(a.scope)
 	}
-	b.WriteByte(m.delim)
+	if a.name != "" || !m.tokens {
+		b.WriteByte(m.delim)
+	}
 	b.WriteString(a.name)
-	if name := b.String(); m.fits(name) {
+	if name := b.String(); m.fits(name) && !(m.tokens && strings.IndexByte(a.name, m.delim) >= 0) {
 		return name
 	}
 	sum := sha256.Sum256([]byte(a.scope + "\x00" + a.name)) // a scope holds no NUL

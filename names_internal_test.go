@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -16,6 +17,7 @@ var namers = map[string]*namer{
 	"redis":  {prefix: "ward:", delim: ':'},
 	"narrow": {prefix: "ward.", delim: '.', longest: 60, allowed: letters},
 	"short":  {prefix: "ward:", delim: ':', longest: 60},
+	"tokens": {prefix: "ward.", delim: '.', tokens: true},
 }
 
 func TestChannelNames(t *testing.T) {
@@ -34,6 +36,9 @@ func TestChannelNames(t *testing.T) {
 		{"redis", Group(long), "ward:g:" + long},
 		{"short", Group("4B"), "ward:g:4B"},
 		{"narrow", Group("4B"), "ward.g.4B"},
+		{"tokens", All(), "ward.a"},
+		{"tokens", All().In("chat"), "ward.a@chat"},
+		{"tokens", Group("4B"), "ward.g.4B"},
 	} {
 		if got := namers[c.namer].channel(c.to); got != c.want {
 			t.Errorf("%s: %v has channel %q, want %q", c.namer, c.to, got, c.want)
@@ -45,6 +50,7 @@ func TestChannelNames(t *testing.T) {
 	}{
 		{"short", Group(long)}, {"short", Group(long).In("chat")}, {"short", Group("x").In(long[:64])},
 		{"narrow", Group("ward:4B")}, {"narrow", Group("a b")}, {"narrow", Group("x").In("chat")}, {"narrow", User("ü")},
+		{"tokens", Group("a.b")}, {"tokens", Group(".")}, {"tokens", Group("a.")}, {"tokens", User(".a").In("chat")},
 	} {
 		got := namers[c.namer].channel(c.to)
 		plain := namers[c.namer].prefix + string(rune(c.to.kind)) + "_"
@@ -82,6 +88,9 @@ func FuzzChannelNames(f *testing.F) {
 			}
 			if !m.fits(c1) || !strings.HasPrefix(c1, m.prefix) {
 				t.Errorf("%s: channel %q", name, c1)
+			}
+			if m.tokens && slices.Contains(strings.Split(c1, string(rune(m.delim))), "") {
+				t.Errorf("%s: channel %q has an empty token", name, c1)
 			}
 			if owned := m.owned(one, c1); owned != one {
 				t.Errorf("%s: %#v became %#v", name, one, owned)

@@ -28,7 +28,7 @@ type Node struct {
 	t           transport.Transport
 	names       namer
 	membersLink *link // where heartbeats come
-	maxFrame    int   // 0 for no limit
+	maxFrame    int   // the largest frame that is published
 	settings    settings
 	log         *slog.Logger
 
@@ -99,7 +99,10 @@ func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) 
 	if timeout <= 0 {
 		timeout = 3 * time.Second
 	}
-	t, err := open(transport.Config{Node: n.id, Namespace: cmp.Or(o.Namespace, defaultNamespace), Logger: logger, Timeout: timeout})
+	t, err := open(transport.Config{
+		Node: n.id, Namespace: cmp.Or(o.Namespace, defaultNamespace), Logger: logger, Timeout: timeout,
+		MaxFrame: cmp.Or(o.MaxPayload, defaultMaxPayload) + frameRoom,
+	})
 	if err != nil {
 		return fail(err)
 	}
@@ -109,13 +112,15 @@ func Open(ctx context.Context, open transport.Opener, o Options) (*Node, error) 
 	}
 	n.t = t
 	n.log = n.o.Logger
-	n.maxFrame = limits.MaxFrame
+	n.maxFrame = n.o.MaxPayload + frameRoom
 	n.settings = n.o.settings()
 	delim := limits.Delimiter
 	if delim == 0 {
 		delim = ':'
 	}
-	n.names = namer{prefix: n.o.Namespace + string(rune(delim)), delim: delim, longest: limits.MaxChannel, allowed: limits.ChannelByte}
+	n.names = namer{
+		prefix: n.o.Namespace + string(rune(delim)), delim: delim, longest: limits.MaxChannel, allowed: limits.ChannelByte, tokens: limits.Tokens,
+	}
 	n.ctx, n.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	n.handlers, n.stopHandlers = context.WithCancelCause(context.WithValue(n.ctx, handlerKey{}, n))
 	n.outlets.m = map[Address]*outlet{}

@@ -55,6 +55,9 @@ type Config struct {
 	Namespace string
 	// Logger is never nil. Names of channels and addresses must not be logged: they can hold personal data.
 	Logger *slog.Logger
+	// MaxFrame is the largest frame in bytes that the engine will publish: the node's MaxPayload and 4 KiB. A broker whose
+	// own limit is known only once it is connected, and smaller, makes Connect fail, with both numbers.
+	MaxFrame int
 	// Timeout bounds a single exchange with the broker (a dial with its handshake, one command's answer). The context
 	// of each call is bounded as well; a transport whose client needs a figure takes this one.
 	Timeout time.Duration
@@ -73,6 +76,9 @@ type Limits struct {
 	// Delimiter stands between the namespace and the rest of a channel name; 0 means ':'. It is chosen so that a
 	// permission on "namespace, delimiter, anything" is exact.
 	Delimiter byte
+	// Tokens says that a channel name is a row of tokens with a Delimiter between any two, and that the broker carries no
+	// empty one (NATS: "a..b", "a."). The engine then leaves a trailing delimiter out, and hashes names that hold one.
+	Tokens bool
 	// Shared says that other applications may use the same broker: the node then must be given a namespace.
 	Shared bool
 }
@@ -158,4 +164,16 @@ type Checker interface {
 	// probe. An error that wraps [ErrReadOnly] makes the engine give the link up and connect anew; other errors
 	// (an answer that did not come) count as silence.
 	Check(ctx context.Context, link Link) error
+}
+
+// Clustered is an optional ability: a transport whose broker can be several servers implements it, where a subscription
+// that the server we are connected to has confirmed may be unknown to the others for a while.
+//
+// The engine then has a new subscription answered by every live node before it counts as confirmed, and sends nothing of
+// its user's after a connect before that has happened as well. It relies on this: what one connection sent, a
+// subscription and then a frame, arrives at every other server in that order.
+type Clustered interface {
+	// Clustered reports whether the server behind a connected link has others beside it, or may have. It is called after
+	// each Connect and each Subscribe, so it must be cheap and perform no I/O.
+	Clustered(link Link) bool
 }
