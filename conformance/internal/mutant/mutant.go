@@ -51,7 +51,7 @@ func All() []Mutant {
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
 		handlers(), pressure(), overflows(), races(), contexts(), errings(), closing(), claims(), askings(), registrations(), asked(), views(),
 		links(), gaps(), outages(), afterwards(), voids(), doubts(), combinations(),
-		transports(), transportStreams(), transportNames(), transportFates(), transportGuesses(),
+		transports(), transportStreams(), transportNames(), transportSubjects(), transportFates(), transportGuesses(),
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 		outsiders(), tables(), runs(), registers(), since(), afterAnOutage(), onTheSecondTime(), finePrint(),

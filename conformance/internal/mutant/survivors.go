@@ -13,7 +13,7 @@ import (
 // Survivors are transports that break a rule of package transport in a way that the engine makes up for: no promise is
 // broken, and the suite must find nothing. Breaks is empty.
 func Survivors() []Mutant {
-	all := slices.Concat(repeaters(), summers(), deserters(), loiterers())
+	all := slices.Concat(repeaters(), matchers(), summers(), deserters(), loiterers())
 	for i := range all {
 		all[i].lied = &atomic.Int64{}
 	}
