@@ -34,6 +34,11 @@ var layers = []layer{
 		"internal/...":                     "parts that transports share",
 		"github.com/redis/go-redis/v9/...": "its client",
 	}},
+	{"nats/...", map[string]string{
+		"transport":                      "what it implements; never the root or another transport",
+		"internal/...":                   "parts that transports share",
+		"github.com/nats-io/nats.go/...": "its client",
+	}},
 	{"dial", map[string]string{
 		".":         "it opens nodes",
 		"transport": "openers of foreign transports",
@@ -80,6 +85,7 @@ type baggage struct {
 // bags has an entry for every package that users import; the first that matches counts.
 var bags = []baggage{
 	{"redis/...", redisBrings},
+	{"nats/...", natsBrings},
 	{"dial", redisBrings},
 	{"cmd/backplane", redisBrings},
 	{"...", map[string]string{"golang.org/x/sync": "as good as the standard library"}},
@@ -93,9 +99,20 @@ var redisBrings = map[string]string{
 	"golang.org/x/sync":            "as good as the standard library",
 }
 
+var natsBrings = map[string]string{
+	"github.com/nats-io/nats.go":    "the client",
+	"github.com/nats-io/nkeys":      "brought by nats.go: credentials",
+	"github.com/nats-io/nuid":       "brought by nats.go",
+	"github.com/klauspost/compress": "brought by nats.go",
+	"golang.org/x/crypto":           "brought by nkeys",
+	"golang.org/x/sys":              "brought by x/crypto",
+	"golang.org/x/sync":             "as good as the standard library",
+}
+
 // requirements has the lines of go.mod that are not indirect: nothing that only a test needs is among them.
 var requirements = map[string]string{
 	"github.com/redis/go-redis/v9": "the client of package redis",
+	"github.com/nats-io/nats.go":   "the client of package nats",
 }
 
 func TestPackagesImportOnlyWhatTheirLayerAllows(t *testing.T) {

@@ -95,7 +95,7 @@ func (s *settings) connect(ctx context.Context, addr string) (*socket, error) {
 	}
 	sock := &socket{Conn: w, wire: w, greeting: make([]byte, 0, len("-DENIED"))}
 	if s.tls != nil {
-		secured, err := s.tls.secure(ctx, w, addr)
+		secured, err := secure(ctx, s.tls, w, addr)
 		if err != nil {
 			sock.abort()
 			return nil, err

@@ -9,6 +9,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/gobackplane/backplane/internal/tlsfiles"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -22,7 +23,7 @@ type settings struct {
 	credentials func(context.Context) (username, password string, err error)
 	dial        func(ctx context.Context, network, addr string) (net.Conn, error)
 	// tls is nil where dial returns connections that are ready: plain ones, or those of a lent client.
-	tls       *tlsFiles
+	tls       *tlsfiles.Files
 	onConnect func(context.Context, *goredis.Conn) error // of a lent client; may be nil
 }
 
@@ -68,8 +69,8 @@ func (o Options) settings() (*settings, error) {
 		s.credentials = fixed(o.Username, o.Password)
 	}
 	if useTLS {
-		s.tls = &tlsFiles{base: o.TLS, caFile: o.CAFile, certFile: o.CertFile, keyFile: o.KeyFile, serverName: o.ServerName}
-		if _, err := s.tls.config(s.addresses[0]); err != nil {
+		s.tls = &tlsfiles.Files{Base: o.TLS, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, ServerName: o.ServerName}
+		if _, err := s.tls.Config(s.addresses[0]); err != nil {
 			return nil, invalid("%v", err)
 		}
 	}
