@@ -73,7 +73,11 @@ func (l *lane) load() []*parcel {
 	l.wakeRested(false)
 	var parcels []*parcel
 	size, items := 0, 0
-	for _, from := range []*outletList{&l.urgent, &l.ready} {
+	lists := []*outletList{&l.urgent, &l.ready}
+	if l.held != 0 {
+		lists = lists[:1]
+	}
+	for _, from := range lists {
 		for from.front != nil && len(parcels) < batchFrames && size < batchBytes {
 			o := from.front
 			l.unschedule(o)
@@ -145,7 +149,11 @@ func (l *lane) append(p *parcel, it *item) {
 	case it.typ != wire.Data:
 		payload := it.payload
 		if it.typ == wire.Heartbeat {
-			payload = l.n.heartbeat(p.heartbeat(it), l.n.heartbeats.Load()+p.beats) // as late as possible: see epochClock
+			flags := p.heartbeat(it)
+			if l.n.published.Load() {
+				flags |= flagPublished
+			}
+			payload = l.n.heartbeat(flags, l.n.heartbeats.Load()+p.beats) // as late as possible: see epochClock
 		}
 		p.frame = wire.AppendMessage(p.frame, it.typ, byte(o.addr.kind), o.addr.scope, o.addr.name, 0, 0, nil, payload)
 		p.next = false

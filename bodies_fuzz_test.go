@@ -32,6 +32,9 @@ func FuzzOwnBodies(f *testing.F) {
 	f.Add(byte(wire.Answer), answerBody(1, answerOK, []byte("yes")))
 	f.Add(byte(wire.Answer), answerBody(1, answerError, []byte("\xff\xfe")))
 	f.Add(byte(wire.Answer), answerBody(1, 200, make([]byte, 1000)))
+	f.Add(byte(wire.Barrier), barrierQuestion(barrierGate|barrierMissed, 7))
+	f.Add(byte(wire.BarrierAnswer), append(barrierQuestion(0, 7), "\x02ABCDEFGH\x01IJKLMNOP\x01"...))
+	f.Add(byte(wire.BarrierAnswer), append(barrierQuestion(0, 7), "\xff\xff\xff\xff\xff\xff\xff\xff\x7fABCDEFGH\x01"...))
 	var strangers atomic.Uint64
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
 		var p wire.Publisher
@@ -55,6 +58,10 @@ func FuzzOwnBodies(f *testing.F) {
 			err = n.questionHeard(p, body)
 		case wire.Answer:
 			err = n.answerHeard(p, body)
+		case wire.Barrier:
+			err = n.barrierHeard(n.membersLink, p, body)
+		case wire.BarrierAnswer:
+			err = n.barrierAnswerHeard(n.membersLink, p, body)
 		case wire.Data, wire.TailMark, wire.Probe:
 		}
 		questions.mu.Lock()

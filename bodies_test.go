@@ -32,6 +32,26 @@ func TestAnswerBodyIsWrittenToTheByte(t *testing.T) {
 	}
 }
 
+func TestBarrierBodyIsWrittenToTheByte(t *testing.T) {
+	if got, want := barrierQuestion(barrierGate, 5), vectorBody(t, "barrier"); string(got) != string(want) {
+		t.Errorf("got %x\nwant %x", got, want)
+	}
+	var members memberTable
+	members.m = map[wire.Publisher]*member{{0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0x00, 0x11}: {heard: time.Now().Add(-time.Second)}}
+	got := members.appendList(barrierQuestion(0, 5), listMost)
+	if want := vectorBody(t, "barrier-answer"); string(got[:12]) != string(want[:12]) {
+		t.Errorf("got %x\nwant %x", got, want)
+	}
+	if got := members.appendList(nil, 0); string(got) != "\x00" {
+		t.Errorf("a list of none is %x", got)
+	}
+	_, nonce, rest, err := barrierBody(vectorBody(t, "barrier-answer"))
+	named, err2 := namedIn(rest)
+	if err != nil || err2 != nil || nonce != 5 || len(named) != 1 || named[wire.Publisher{0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0x00, 0x11}] != time.Second {
+		t.Errorf("read as %d, %v, %v, %v", nonce, named, err, err2)
+	}
+}
+
 // A body that was cut off anywhere before its last obligatory byte is refused, and so is one of another version.
 func TestBrokenBodiesAreRefused(t *testing.T) {
 	n := &Node{}
@@ -39,9 +59,11 @@ func TestBrokenBodiesAreRefused(t *testing.T) {
 		hear       func(wire.Publisher, []byte) error
 		obligatory int // bytes that must be there
 	}{
-		"heartbeat": {n.heartbeatHeard, 22},
-		"ask":       {n.questionHeard, 9},
-		"answer":    {n.answerHeard, 3},
+		"heartbeat":      {n.heartbeatHeard, 22},
+		"ask":            {n.questionHeard, 9},
+		"answer":         {n.answerHeard, 3},
+		"barrier":        {func(p wire.Publisher, b []byte) error { return n.barrierHeard(nil, p, b) }, 3},
+		"barrier-answer": {func(p wire.Publisher, b []byte) error { return n.barrierAnswerHeard(nil, p, b) }, 14},
 	} {
 		body := vectorBody(t, name)
 		for length := range c.obligatory {

@@ -12,6 +12,7 @@ type stats struct {
 	delivered, gaps, knownMissed     atomic.Uint64
 	repeatsDropped, unreadable       atomic.Uint64
 	reconnects, membersLost          atomic.Uint64
+	barrierRounds                    atomic.Uint64
 	lateCalls                        atomic.Uint64 // see sink.link
 	questionsAsked, questionsServed  atomic.Uint64
 	receiveMessages, receiveBytes    atomic.Int64
@@ -33,6 +34,7 @@ func (n *Node) Stats() Stats {
 		LateCalls:       n.stats.lateCalls.Load(),
 		Reconnects:      n.stats.reconnects.Load(),
 		MembersLost:     n.stats.membersLost.Load(),
+		BarrierRounds:   n.stats.barrierRounds.Load(),
 		QuestionsAsked:  n.stats.questionsAsked.Load(),
 		QuestionsServed: n.stats.questionsServed.Load(),
 

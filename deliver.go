@@ -127,6 +127,8 @@ func (h *hearing) count() {
 	if h.fresh {
 		if last, gone := h.n.members.isGone(h.publisher); gone { // its heartbeat, which tells everybody, comes later
 			h.gap(GapMember, last, 0)
+		} else if since, owed := h.n.membersLink.barrier.owed(h.publisher); owed {
+			h.gap(GapMember, since, 0)
 		}
 		h.counter.at, h.counter.heard = h.in.since, h.in.at
 	}
@@ -207,11 +209,13 @@ func (in *interest) push(events []Event) {
 
 // tellLoss tells what happened to the link before anything else is told. in.mu is held.
 func (in *interest) tellLoss() {
-	if in.loss == nil {
+	if in.loss == nil || in.told {
 		return
 	}
 	w := in.loss
-	in.loss = nil
+	if in.told = in.partly; !in.partly {
+		in.loss = nil
+	}
 	for _, c := range in.publishers {
 		c.lost = true
 	}
@@ -220,10 +224,12 @@ func (in *interest) tellLoss() {
 	}
 }
 
-// lose notes that subscriptions of the interest may have missed something; tellLoss tells it.
-func (in *interest) lose(what *loss) {
+// lose notes that subscriptions of the interest may have missed something; tellLoss tells it. partly says that the interest has
+// to be put in force anew, and that what comes in before that does not say that all does: then it is told before that and again.
+func (in *interest) lose(what *loss, partly bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.partly, in.told = in.partly || partly, false
 	if in.loss == nil && (in.head != nil || in.publishers != nil) {
 		in.loss = what // an earlier one that is not told yet began earlier
 	}

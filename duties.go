@@ -32,6 +32,7 @@ func (n *Node) duties() {
 				l.sendProbe(now)
 				n.checkRole(l)
 			}
+			n.membersLink.barrier.dun(now)
 			n.health.look()
 		}
 		soonest := next.probe
@@ -48,8 +49,7 @@ func (n *Node) duties() {
 			next.tail = n.markSilent(now)
 		}
 		if !now.Before(next.members) {
-			next.members = now.Add(n.o.Heartbeat / 2)
-			n.members.check(now, n.membersLink.provenAt())
+			next.members = n.members.check(now, n.membersLink.provenAt())
 		}
 		if !now.Before(next.sweep) {
 			next.sweep = now.Add(n.o.MemberTimeout)

@@ -20,6 +20,8 @@ const (
 	flagHello   heartbeatFlags = 1 // sent after each connect: who hears it answers with a heartbeat of its own
 	flagGoodbye heartbeatFlags = 2 // the node closes
 	flagDirect  heartbeatFlags = 4 // an answer to a hello, at its sender's inbox
+	// flagPublished says that the sender may have published for its user: on a clustered broker only, see barrier.go.
+	flagPublished heartbeatFlags = 8
 )
 
 // heartbeat encodes a heartbeat: version, flags, newest epoch, settings, label, number.
@@ -75,7 +77,8 @@ func (n *Node) heartbeatHeard(p wire.Publisher, body []byte) error {
 		heartbeat: ms(values[4]), memberTimeout: ms(values[5]), tailMark: ms(values[6]),
 	}
 	if since, missing := n.members.missing(p, flags, number); missing {
-		n.interests.memberMissed(n, p, since)
+		n.log.Warn("heartbeats of a member were lost, and messages of it may be", "node", string(n.members.idOf(p)))
+		n.membersLink.barrier.missed(p, since)
 	}
 	n.members.beat(p, flags, values[0], s, label)
 	return nil
@@ -104,20 +107,6 @@ func (t *memberTable) forgetNumbers() {
 	for _, m := range t.m {
 		m.number = 0
 	}
-}
-
-// memberBack tells every subscription that a node which had been declared dead speaks again: what it sent since its last
-// heartbeat before may be missing.
-func (t *interestTable) memberBack(n *Node, p wire.Publisher, id NodeID, since time.Time) {
-	n.log.Warn("a member that was declared dead speaks again", "node", string(id))
-	t.memberGap(p, id, since)
-}
-
-// memberMissed tells every subscription that heartbeats of a node did not come, so that other frames of it may be missing.
-func (t *interestTable) memberMissed(n *Node, p wire.Publisher, since time.Time) {
-	id := n.members.idOf(p)
-	n.log.Warn("heartbeats of a member were lost, and messages of it may be", "node", string(id))
-	t.memberGap(p, id, since)
 }
 
 // memberGap tells every subscription that messages of a node may be missing.

@@ -32,6 +32,7 @@ type interest struct {
 	renew     bool      // to be unsubscribed and subscribed anew: see verify.go
 	proving   bool      // in verifier.fresh or verifier.asked, or on the way from one to the other
 	known     bool      // in verifier.all
+	round     *round    // what it waits for to be in force, after the broker has confirmed it; nil for nothing
 
 	own bool // constant: the engine's own, and never given up
 
@@ -41,6 +42,8 @@ type interest struct {
 	head       *subscription
 	publishers map[wire.Publisher]*counter // nil until somebody publishes
 	loss       *loss                       // to be told before anything else
+	partly     bool                        // and once more when it is in force: see barrier.go
+	told       bool                        // that loss was told, and is only to be told once more
 	since      uint64                      // the tick at which the interest was confirmed
 	at         int64                       // and the time, see link.hears
 }

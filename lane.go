@@ -31,6 +31,7 @@ type lane struct {
 
 	mu       sync.Mutex
 	open     bool          // the link is up: guarded by mu, as is all below
+	held     uint64        // the connection whose gate holds all but the engine's own traffic; 0 for none; see barrier.go
 	closings int           // how often the link was lost
 	away     bool          // the last attempt to connect failed
 	ended    bool          // the node is closed
@@ -132,6 +133,23 @@ func (l *lane) addOwn(o *outlet, it *item) bool {
 	l.put(o, it)
 	l.poke()
 	return true
+}
+
+// hold keeps all but the engine's own traffic waiting until the gate of a connection is over.
+func (l *lane) hold(connection uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = connection
+}
+
+// openGate opens the gate of a connection, unless there is a newer one.
+func (l *lane) openGate(connection uint64) {
+	l.mu.Lock()
+	if l.held == connection {
+		l.held = 0
+	}
+	l.mu.Unlock()
+	l.poke()
 }
 
 // put appends an item to its outlet. mu is held.

@@ -15,11 +15,14 @@ import (
 //
 //   - supervise connects, keeps the broker's subscriptions equal to what is wanted, and starts over when the link fails;
 //   - its lane's run sends what is published (lane.go);
+//   - its barrier's run makes rounds of the members, where the broker can be several servers (barrier.go);
 //   - at most one check asks the broker for its role (duties.go starts it).
 type link struct {
 	n    *Node
 	id   transport.Link
 	lane *lane
+
+	barrier barrier // rounds are made on the members' link only
 
 	lastFrame atomic.Int64 // when a frame last came in, in nanoseconds since the node was opened
 	lastProbe atomic.Int64 // round trip of the newest probe that came back, in nanoseconds
@@ -57,12 +60,16 @@ func newLink(n *Node, id transport.Link) *link {
 		err: errors.New("not connected yet"),
 	}
 	l.lane = newLane(n, l)
+	l.barrier.init(l)
 	return l
 }
 
 func (l *link) start() {
 	l.n.work.Go(l.lane.run)
 	l.n.work.Go(l.supervise)
+	if l.barrier.cluster != nil {
+		l.n.work.Go(l.barrier.run)
+	}
 }
 
 // addProbe picks a channel of this link for its probes and wants it.
@@ -145,6 +152,7 @@ func (l *link) serve() (useful bool, err error) {
 	if cause != nil { // the transport was faster than this line
 		return false, cause
 	}
+	l.barrier.connect()
 	l.lane.setLink(true, nil)
 	l.sayOutcome(nil)
 	n.interests.wantAll(l)
@@ -200,6 +208,7 @@ func (l *link) setRestored() {
 	l.restored = true
 	l.mu.Unlock()
 	if first {
+		l.barrier.restored()
 		l.n.health.look()
 		l.tellHeard()
 	}
@@ -242,6 +251,7 @@ func (l *link) lost(cause error) {
 	l.probes.unanswered = time.Time{}
 	l.mu.Unlock()
 	l.lane.setLink(false, nil) // publishes wait for one attempt
+	l.barrier.lost()
 	l.n.interests.lost(l.n, l, &loss{cause: GapLink, since: l.heardLast(), err: cause})
 	l.n.health.look()
 }
@@ -305,7 +315,9 @@ func (l *link) condition(now time.Time) Cause {
 	case !silent.IsZero() && !now.Before(silent):
 		c.Kind, c.Err = CauseSilent, fmt.Errorf("%w: no probe came back within %v", ErrUnavailable, l.n.o.ProbeTimeout)
 	default:
-		return Cause{}
+		if c.Err = l.barrier.condition(); c.Err == nil {
+			return Cause{}
+		}
 	}
 	return c
 }

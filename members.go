@@ -175,18 +175,21 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 		n.log.Error("a member's settings differ in a way that can lose messages", "node", string(id), "err", differs)
 	}
 	if back {
-		n.interests.memberBack(n, p, id, last)
+		n.log.Warn("a member that was declared dead speaks again", "node", string(id))
 	}
+	n.membersLink.barrier.met(p, flags&flagDirect != 0, flags&flagPublished != 0, back, last)
 	n.health.look()
 }
 
 // check declares dead who has been silent for too long, while this node could hear: proven is when the newest probe was
-// sent that came back on the link on which heartbeats come. Two heartbeats at least should have come before it.
-func (t *memberTable) check(now, proven time.Time) {
+// sent that came back on the link on which heartbeats come. Two heartbeats at least should have come before it. It returns
+// when to look again: soon enough that what waits for a member waits no longer than the timeout.
+func (t *memberTable) check(now, proven time.Time) (next time.Time) {
 	n := t.n
 	timeout := n.o.MemberTimeout
 	var dead []*member
 	var publishers []wire.Publisher
+	next = now.Add(n.o.Heartbeat / 2)
 	t.mu.Lock()
 	if now.After(t.settling) {
 		for p, m := range t.m {
@@ -197,6 +200,8 @@ func (t *memberTable) check(now, proven time.Time) {
 				}
 				t.gone[p] = m.heard
 				dead, publishers = append(dead, m), append(publishers, p)
+			} else if due := m.heard.Add(timeout); due.After(now) && due.Before(next) {
+				next = due
 			}
 		}
 	}
@@ -207,12 +212,14 @@ func (t *memberTable) check(now, proven time.Time) {
 		n.log.Warn("member lost", "node", string(m.ID), "label", m.Label, "silent", now.Sub(m.heard))
 		n.memberGone(publishers[i], goneError(ErrNodeLost, publishers[i]))
 	}
+	return next
 }
 
 // memberGone ends what concerns a node that is not there any more.
 func (n *Node) memberGone(p wire.Publisher, why error) {
 	n.interests.memberGone(p)
 	n.questions.memberGone(p, why)
+	n.membersLink.barrier.gone(p)
 	n.health.look()
 }
 
@@ -260,6 +267,31 @@ func (t *memberTable) others() []wire.Publisher {
 		ps = append(ps, p)
 	}
 	return ps
+}
+
+// unheard reports whether a node is no member: nothing came from it, or not for too long, or it left.
+func (t *memberTable) unheard(p wire.Publisher) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.m[p] == nil
+}
+
+// appendList encodes members, at most so many and this node left out, for who has just come: how many, and of each its id and
+// how long it has been silent in milliseconds.
+func (t *memberTable) appendList(b []byte, most int) []byte {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := min(len(t.m), most)
+	b = appendUint64(b, uint64(k)) //nolint:gosec // not negative
+	for p, m := range t.m {
+		if k--; k < 0 {
+			break
+		}
+		b = append(b, p[:]...)
+		b = appendUint64(b, uint64(max(now.Sub(m.heard), 0)/time.Millisecond))
+	}
+	return b
 }
 
 // find returns the publisher of a node's id, or why it cannot be asked.

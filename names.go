@@ -42,7 +42,7 @@ func (m *namer) channel(a Address) string {
 		b.WriteByte(m.delim)
 	}
 	b.WriteString(a.name)
-	if name := b.String(); m.fits(name) && !(m.tokens && strings.IndexByte(a.name, m.delim) >= 0) {
+	if name := b.String(); m.fits(name) && (!m.tokens || strings.IndexByte(a.name, m.delim) < 0) {
 		return name
 	}
 	sum := sha256.Sum256([]byte(a.scope + "\x00" + a.name)) // a scope holds no NUL

@@ -28,7 +28,8 @@ type Node struct {
 	t           transport.Transport
 	names       namer
 	membersLink *link // where heartbeats come
-	maxFrame    int   // the largest frame that is published
+	inbox       *interest
+	maxFrame    int // the largest frame that is published
 	settings    settings
 	log         *slog.Logger
 
@@ -48,6 +49,7 @@ type Node struct {
 	questions  questionTable
 	health     healthWatch
 	epochClock atomic.Uint64 // the newest epoch begun; see numbers.go
+	published  atomic.Bool   // a gate of barrier.go was over once: what this node publishes leaves
 	heartbeats atomic.Uint64 // heartbeats to all that the broker has taken: the number of the last one
 	ticks      atomic.Uint64 // orders confirmations of subscriptions, heartbeats heard, and epochs begun; see numbers.go
 	stats      stats
@@ -143,7 +145,7 @@ func (n *Node) start(ctx context.Context) error {
 	l.first = n.own(membersAddress, l)
 	n.membersLink = l
 	inbox := inboxAddress(n.id)
-	n.own(inbox, n.linkOf(n.names.channel(inbox)))
+	n.inbox = n.own(inbox, n.linkOf(n.names.channel(inbox)))
 	n.work.Go(n.duties)
 	n.work.Go(n.verify)
 
@@ -172,7 +174,7 @@ func (n *Node) start(ctx context.Context) error {
 		case err := <-l.refused: // one was denied, another was heard
 			return err
 		default:
-			return nil
+			return n.awaitGate(ctx, l)
 		}
 	case <-timeout.C:
 		if n.o.RequireBroker {
@@ -184,6 +186,18 @@ func (n *Node) start(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
 	}
+}
+
+// awaitGate waits until the members have answered, where the broker is several servers, but not for long: the node is there, and
+// who publishes waits for them.
+func (n *Node) awaitGate(ctx context.Context, l *link) error {
+	wait, cancel := context.WithTimeout(ctx, n.o.ProbeTimeout)
+	defer cancel()
+	l.barrier.await(wait)
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, context.Cause(ctx))
+	}
+	return nil
 }
 
 // abort frees everything without a word to anybody.

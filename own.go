@@ -79,6 +79,10 @@ func (n *Node) hearOwn(l *link, in *interest, r *wire.Reader) {
 			err = n.questionHeard(r.Publisher, m.Payload)
 		case wire.Answer:
 			err = n.answerHeard(r.Publisher, m.Payload)
+		case wire.Barrier:
+			err = n.barrierHeard(l, r.Publisher, m.Payload)
+		case wire.BarrierAnswer:
+			err = n.barrierAnswerHeard(l, r.Publisher, m.Payload)
 		case wire.Data, wire.TailMark:
 		}
 		if err != nil {

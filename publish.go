@@ -202,6 +202,9 @@ func (it *item) abandon(cause error) bool {
 	defer l.mu.Unlock()
 	switch it.state {
 	case itemQueued:
+		if l.held != 0 {
+			cause = fmt.Errorf("%w (held until every member has answered%s)", cause, l.link.barrier.silence())
+		}
 		l.takeBack(it, notSent(cause))
 		return true
 	case itemSent:

@@ -107,11 +107,11 @@ func (t *interestTable) take(l *link) (enter, exit []*interest, more bool) {
 		switch {
 		case in.link != l: // it moved
 			t.queue(in)
-		case in.refs > 0 && !in.confirmed:
+		case in.refs > 0 && !in.confirmed && in.round == nil:
 			in.busy, in.held = true, true
 			enter = append(enter, in)
 		case in.held && (in.refs == 0 || in.renew):
-			in.busy, in.confirmed = true, false // who comes now waits until it is subscribed again
+			in.busy, in.confirmed, in.round = true, false, nil // who comes now waits until it is subscribed again
 			exit = append(exit, in)
 		case in.refs == 0:
 			t.remove(l.n, in)
@@ -147,6 +147,7 @@ func (l *link) left(exit []*interest, errs []error) {
 // entered acts on the answers to a Subscribe.
 func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 	n, t := l.n, &l.n.interests
+	clustered := l.barrier.clustered()
 	tick := n.ticks.Add(1)
 	denials, example := 0, Address{}
 	var ownDenied error
@@ -163,15 +164,17 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 		switch {
 		case again: // what the broker confirmed holds no more
 			t.queue(in)
-		case err == nil:
-			in.confirmed = true
+		case err == nil && clustered && !in.own:
 			t.deny(in, false)
-			waiters = append(waiters, l.enter(in, tick)...)
-			if in.own {
-				ready = append(ready, in)
-			}
+			l.barrier.join(in)
 			if in.refs == 0 {
 				t.queue(in)
+			}
+		case err == nil:
+			t.deny(in, false)
+			waiters = append(waiters, l.confirm(in, tick, false)...)
+			if in.own {
+				ready = append(ready, in)
 			}
 		case ctx.Err() != nil: // the link is given up
 		case errors.Is(err, ErrDenied):
@@ -211,6 +214,20 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 			n.sendHeartbeat(flagHello)
 		}
 	}
+	if len(ready) > 0 && l == n.membersLink && n.interests.confirmed(l.first) && n.interests.confirmed(n.inbox) {
+		l.barrier.begin() // behind the hello, which makes us known
+	}
+}
+
+// confirm puts an interest in force that the broker has confirmed, after a round of the members where there was one. It
+// returns the waiters, to be told. interestTable.mu is held.
+func (l *link) confirm(in *interest, tick uint64, round bool) []*waiter {
+	in.confirmed = true
+	waiters := l.enter(in, tick, round)
+	if in.refs == 0 {
+		l.n.interests.queue(in)
+	}
+	return waiters
 }
 
 // refuse tells who waits for an interest that the broker refuses it. Where it is needed all the same it is tried again later.
@@ -234,12 +251,16 @@ func (l *link) refuse(in *interest, err error) bool {
 
 // enter puts an interest in force: it tells what was lost before, then lets the waiters in. It returns them, to be told.
 // interestTable.mu is held.
-func (l *link) enter(in *interest, tick uint64) []*waiter {
+func (l *link) enter(in *interest, tick uint64, round bool) []*waiter {
 	in.renew = false
 	in.heard.Store(uint32(l.n.proofAt(time.Now(), false)))
 	l.n.interests.toProve(in)
 	in.mu.Lock()
 	in.since, in.at = tick, int64(time.Since(l.n.opened))
+	if in.told && !round {
+		in.loss = nil // nothing can be missing since
+	}
+	in.partly, in.told = false, false
 	in.tellLoss()
 	for _, w := range in.waiters {
 		w.sub.joined = tick
@@ -260,12 +281,12 @@ func (t *interestTable) lost(n *Node, l *link, what *loss) {
 		if in.link != l {
 			continue
 		}
-		in.confirmed, in.held, in.busy, in.stale, in.queued = false, false, false, false, false
+		in.confirmed, in.held, in.busy, in.stale, in.queued, in.round = false, false, false, false, false, nil
 		if in.refs == 0 {
 			t.remove(n, in)
 			continue
 		}
-		in.lose(what)
+		in.lose(what, l.barrier.cluster != nil)
 	}
 }
 
@@ -287,7 +308,7 @@ func (t *interestTable) gap(n *Node, l *link, channels []string, resubscribe boo
 		if in == nil || in.link != l {
 			continue
 		}
-		in.lose(what)
+		in.lose(what, resubscribe && l.barrier.cluster != nil)
 		if !resubscribe {
 			in.mu.Lock()
 			in.tellLoss()
@@ -295,7 +316,7 @@ func (t *interestTable) gap(n *Node, l *link, channels []string, resubscribe boo
 			continue
 		}
 		in.link = links[i]
-		in.confirmed, in.stale = false, in.busy
+		in.confirmed, in.stale, in.round = false, in.busy, nil
 		t.queue(in)
 	}
 }

@@ -18,6 +18,7 @@ type Stats struct {
 	LateCalls       uint64 // calls of the transport for a link that it had given up: a fault of the transport; dropped
 	Reconnects      uint64 // links connected again after a failure
 	MembersLost     uint64 // members that fell silent without goodbye
+	BarrierRounds   uint64 // times that all members were asked whether their server knows new subscriptions: in broker clusters only
 	QuestionsAsked  uint64 // requests sent by Ask and AskAll
 	QuestionsServed uint64 // requests answered by this node
 

@@ -38,6 +38,9 @@ func (n *Node) Subscribe(ctx context.Context, to Address, h Handler) (Subscripti
 			break
 		}
 		err = fmt.Errorf("%w: the broker has not confirmed the subscription: %w", ErrUnavailable, context.Cause(ctx))
+		if silent := l.barrier.silence(); silent != "" {
+			err = fmt.Errorf("%w: the subscription is not known to every server yet%s: %w", ErrUnavailable, silent, context.Cause(ctx))
+		}
 		if c := l.condition(time.Now()); c.Err != nil {
 			err = fmt.Errorf("%w (%w)", err, c.Err)
 		} else if w.said != nil { // its class is the transport's matter
@@ -86,7 +89,7 @@ func (t *interestTable) join(n *Node, a Address, s *subscription) (*waiter, erro
 		return nil, nil //nolint:nilnil // nothing to wait for is not an error
 	}
 	in.waiters = append(in.waiters, w)
-	if !in.busy { // else who does that will see
+	if !in.busy && in.round == nil { // else who does that will see
 		t.queue(in)
 	}
 	return w, nil

@@ -171,7 +171,7 @@ type Checker interface {
 //
 // The engine then has a new subscription answered by every live node before it counts as confirmed, and sends nothing of
 // its user's after a connect before that has happened as well. It relies on this: what one connection sent, a
-// subscription and then a frame, arrives at every other server in that order.
+// subscription and then a frame, arrives at every other server in that order. So it is for transports with one link.
 type Clustered interface {
 	// Clustered reports whether the server behind a connected link has others beside it, or may have. It is called after
 	// each Connect and each Subscribe, so it must be cheap and perform no I/O.

@@ -54,8 +54,9 @@ func TestEveryLieEndsAsAGapOrAnError(t *testing.T) {
 			t.Errorf("%q was never told", lie)
 		}
 	}
-	// A message is lost without a trace only where the broker lost, one by one, all that was ever sent about it.
-	if untraced > int(seeds) {
+	// A message is lost without a trace only where the broker lost, one by one, all that was ever sent about it: 75 to 150 in
+	// 300 runs, and more than one a run in one of 25 times that there are 30.
+	if untraced > int(seeds)+30 {
 		t.Errorf("%d messages were lost without a trace, in %d runs", untraced, seeds)
 	}
 }

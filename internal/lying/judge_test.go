@@ -374,6 +374,7 @@ func readAll(entries []lying.Entry) []frame {
 
 func (f *frame) add(m *wire.Message) {
 	switch m.Type {
+	case wire.Barrier, wire.BarrierAnswer:
 	case wire.Data, wire.TailMark:
 		f.numbered = append(f.numbered, numbered{
 			to: address(m), tail: m.Type == wire.TailMark, epoch: m.Epoch, number: m.Number, payload: string(m.Payload),

@@ -30,6 +30,9 @@ const (
 	Probe     Type = 4 // a message to oneself, the whole way round
 	Ask       Type = 5 // a question
 	Answer    Type = 6 // its answer
+
+	Barrier       Type = 7 // asks members to answer behind their subscriptions, on a clustered broker
+	BarrierAnswer Type = 8 // the answer
 )
 
 // Bits of a message's first byte.

@@ -1,0 +1,198 @@
+package backplane
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gobackplane/backplane/internal/wire"
+	"github.com/gobackplane/backplane/transport"
+)
+
+// Where the broker is several servers ([transport.Clustered]), a subscription that our server has confirmed is announced
+// to the others, and nobody tells when they know. But what one connection sends stays in order on the way to each of them: a
+// member that answers a message which we sent after the subscription proves that its server knows it. So a round asks all
+// members, over the members' channel, and each answers at once to our inbox, never behind a handler.
+//
+//   - A subscription is in force when a round that began after the server's confirmation is over. One round is for all that
+//     were confirmed before it began, so thousands of joins take a few.
+//   - The first round of a connection is its gate: the user's messages are held until it is over, since a member that
+//     subscribed before it knew us did not wait for us. Members answer the gate behind their subscriptions.
+//   - A round waits for each member until it answers, leaves, or is declared dead. What became of a question or its answer
+//     nobody knows while routes between servers come and go, so who is silent is asked again each probe interval.
+//   - Members that find each other only after their gates, or again after a silence, have missed something: debts.go.
+
+// gatePatience is the part of the probe interval in which the first answer to a gate has to come. Without any answer there
+// is nobody, for all that can be known; who shows up later is told a gap, see debts.go.
+const gatePatience = 2
+
+// barrier makes the rounds of one link. Its goroutine is run, which ends with the node; it is there only where the
+// transport is a [transport.Clustered].
+type barrier struct {
+	l       *link
+	cluster transport.Clustered // nil where a confirmation is all there is
+	wake    chan struct{}
+
+	mu      sync.Mutex // guards what follows; taken with interestTable.mu, interest.mu or lane.mu held, never the other way round
+	conn    uint64     // counts connections
+	since   time.Time  // when the present one was made
+	ready   bool       // the engine's own channels are confirmed on it
+	passed  bool       // its gate is over, or it needed none
+	whole   bool       // all subscriptions that were wanted at the connect are in force
+	next    *round     // gathers interests; nil if there are none
+	current *round
+	debts   map[wire.Publisher]*debt
+	newest  uint64        // counts rounds and debts
+	opened  chan struct{} // closed when the first gate is over
+}
+
+func (b *barrier) init(l *link) {
+	b.l = l
+	b.cluster, _ = l.n.t.(transport.Clustered)
+	b.wake = make(chan struct{}, 1)
+	b.opened = make(chan struct{})
+	b.debts = map[wire.Publisher]*debt{}
+}
+
+// clustered reports whether a confirmation of the link's server is not enough.
+func (b *barrier) clustered() bool { return b.cluster != nil && b.cluster.Clustered(b.l.id) }
+
+// connect begins a connection, before its first subscription. If there is a gate it holds the lane's messages.
+func (b *barrier) connect() {
+	gate := b.clustered()
+	b.mu.Lock()
+	b.conn++
+	b.since = time.Now()
+	b.ready, b.whole, b.passed = false, false, !gate
+	conn := b.conn
+	if !gate {
+		b.open()
+	}
+	b.mu.Unlock()
+	if gate {
+		b.l.lane.hold(conn)
+	}
+}
+
+// open notes that a gate is over. mu is held.
+func (b *barrier) open() {
+	b.passed = true
+	if b.cluster != nil {
+		b.l.n.published.Store(true)
+	}
+	select {
+	case <-b.opened:
+	default:
+		close(b.opened)
+	}
+}
+
+// lost ends the rounds of a connection.
+func (b *barrier) lost() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ready, b.passed, b.next = false, false, nil
+	if r := b.current; r != nil && !r.over {
+		r.over, r.void = true, true
+		close(r.done)
+	}
+	b.current = nil
+}
+
+// begin lets rounds begin: answers can come.
+func (b *barrier) begin() {
+	b.mu.Lock()
+	b.ready = true
+	b.mu.Unlock()
+	b.poke()
+}
+
+func (b *barrier) poke() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// join puts an interest into the next round. interestTable.mu is held.
+func (b *barrier) join(in *interest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = b.newRound()
+	}
+	in.round = b.next
+	b.next.ins = append(b.next.ins, in)
+	b.poke()
+}
+
+func (b *barrier) newRound() *round {
+	return &round{waits: map[wire.Publisher]*awaited{}, done: make(chan struct{})}
+}
+
+// restored notes that every subscription was confirmed by the server: the newest round is the last one that they need.
+func (b *barrier) restored() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.next != nil:
+		b.next.whole = true
+	case b.current != nil:
+		b.current.whole = true
+	case b.passed:
+		b.whole = true
+	default:
+		b.next = b.newRound()
+		b.next.whole = true
+	}
+}
+
+// condition is what keeps the link from being up: nil if nothing does.
+func (b *barrier) condition() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.passed && b.whole {
+		return nil
+	}
+	return fmt.Errorf("%w%s", errRestoring, b.silent())
+}
+
+// silence names who keeps a round waiting, for an error; "" if nobody does.
+func (b *barrier) silence() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.silent()
+}
+
+// silent is silence. mu is held.
+func (b *barrier) silent() string {
+	const most = 3
+	r := b.current
+	if r == nil || len(r.waits) == 0 {
+		return ""
+	}
+	names := make([]string, 0, len(r.waits))
+	for p := range r.waits {
+		names = append(names, string(nodeID(p)))
+	}
+	slices.Sort(names)
+	more := ""
+	if k := len(names) - most; k > 0 {
+		names, more = names[:most], " and "+itoa(k)+" more"
+	}
+	return "; no answer from node " + strings.Join(names, ", ") + more
+}
+
+// await waits until the gate of the first connection is over, or until ctx ends.
+func (b *barrier) await(ctx context.Context) {
+	if b.cluster == nil {
+		return
+	}
+	select {
+	case <-b.opened:
+	case <-ctx.Done():
+	}
+}

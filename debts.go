@@ -1,0 +1,140 @@
+package backplane
+
+import (
+	"time"
+
+	"github.com/gobackplane/backplane/internal/wire"
+)
+
+// Between two servers of a clustered broker messages are lost without a word to anybody: while a route is away, and after
+// that until each server has heard again which subscriptions there are on the other side. Who finds a member that it had
+// declared dead, or of which heartbeats are missing, or that had published before the two knew each other, owes its
+// subscriptions a gap. It is told once the member has answered, and so its server knows the subscriptions: what is
+// lost before that is covered, and after that nothing is lost. See barrier.go.
+
+// debt is what is to be done once a member has answered a question that was sent after its nonce was drawn.
+type debt struct {
+	nonce uint64
+	since time.Time // since when messages of the member may be missing here
+	tell  bool      // the member may have missed messages of this node, and does not know
+	begun time.Time
+}
+
+func (d *debt) question() []byte {
+	var flags barrierFlags
+	if d.tell {
+		flags = barrierMissed
+	}
+	return barrierQuestion(flags, d.nonce)
+}
+
+// owe notes that messages of a member may be missing since a time, zero for since the connection began.
+func (b *barrier) owe(p wire.Publisher, since time.Time, tell bool) {
+	now := time.Now()
+	b.mu.Lock()
+	if since.IsZero() {
+		since = b.since
+	}
+	d := b.debts[p]
+	if d == nil {
+		d = &debt{since: since, begun: now}
+		b.debts[p] = d
+	}
+	if since.Before(d.since) {
+		d.since = since
+	}
+	d.tell = d.tell || tell
+	b.newest++
+	d.nonce = b.newest
+	question := d.question()
+	b.mu.Unlock()
+	b.l.n.sendOwn(inboxAddress(nodeID(p)), wire.Barrier, question)
+}
+
+// owed reports whether a gap for messages of a member is still to be told, and since when they may be missing.
+func (b *barrier) owed(p wire.Publisher) (since time.Time, owed bool) {
+	if b.cluster == nil {
+		return since, false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := b.debts[p]
+	if d == nil {
+		return since, false
+	}
+	return d.since, true
+}
+
+// paid tells the gap that was owed for a member; nonce is that of its answer, 0 where none will come any more.
+func (b *barrier) paid(p wire.Publisher, nonce uint64) {
+	b.mu.Lock()
+	d := b.debts[p]
+	if d == nil || nonce != 0 && nonce != d.nonce {
+		b.mu.Unlock()
+		return
+	}
+	delete(b.debts, p)
+	b.mu.Unlock()
+	n := b.l.n
+	n.interests.memberGap(p, n.members.idOf(p), d.since)
+}
+
+// dun asks those anew who have not answered, and tells the gaps of those who are not there any more.
+func (b *barrier) dun(now time.Time) {
+	if b.cluster == nil {
+		return
+	}
+	n := b.l.n
+	questions := map[wire.Publisher][]byte{}
+	var old []wire.Publisher
+	b.mu.Lock()
+	for p, d := range b.debts {
+		if now.Sub(d.begun) >= n.o.MemberTimeout {
+			old = append(old, p)
+		}
+		questions[p] = d.question()
+	}
+	b.mu.Unlock()
+	for _, p := range old {
+		if n.members.unheard(p) {
+			b.paid(p, 0)
+			delete(questions, p)
+		}
+	}
+	for p, question := range questions {
+		n.sendOwn(inboxAddress(nodeID(p)), wire.Barrier, question)
+	}
+}
+
+// met acts on a member that was not known, or not any more: back is set where it had been declared dead, last heard at
+// since. open says that it has published.
+func (b *barrier) met(p wire.Publisher, direct, open, back bool, since time.Time) {
+	passed := b.found(p, direct)
+	switch {
+	case back && b.clustered():
+		b.owe(p, since, false)
+	case back:
+		b.l.n.interests.memberGap(p, b.l.n.members.idOf(p), since)
+	case passed && open && b.clustered():
+		b.owe(p, time.Time{}, true) // both have published without the other
+	}
+}
+
+// missed is met for a member of which heartbeats did not come.
+func (b *barrier) missed(p wire.Publisher, since time.Time) {
+	if b.clustered() {
+		b.owe(p, since, false)
+		return
+	}
+	b.l.n.interests.memberGap(p, b.l.n.members.idOf(p), since)
+}
+
+// missedBy acts on a member that says that it published before it knew this node.
+func (b *barrier) missedBy(p wire.Publisher) {
+	b.mu.Lock()
+	passed := b.passed && b.ready
+	b.mu.Unlock()
+	if passed && b.clustered() { // else nothing is in force that could have missed it
+		b.owe(p, time.Time{}, false)
+	}
+}
