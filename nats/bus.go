@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	natsgo "github.com/nats-io/nats.go"
-
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -27,6 +25,8 @@ type bus struct {
 	// life is held by Connect, Disconnect and Close: they happen one after the other.
 	life  sync.Mutex
 	order []int // of the servers, the one to be tried first; guarded by life
+
+	replicasWarning sync.Once
 
 	mu     sync.Mutex
 	link   *link              // the present connection, or what is left of it; guarded by mu
@@ -158,15 +158,6 @@ func (b *bus) current() (*link, error) {
 	default:
 		return b.link, nil
 	}
-}
-
-// conn returns the present connection, for what is not publish and subscribe. It ends with the link.
-func (b *bus) conn() (*natsgo.Conn, error) {
-	l, err := b.current()
-	if err != nil {
-		return nil, err
-	}
-	return l.nc, nil
 }
 
 // Publish sends the frames, and one PING behind them.

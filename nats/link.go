@@ -30,6 +30,7 @@ type link struct {
 	received chan struct{}    // receive has ended
 	stopping atomic.Bool      // nobody wants to hear what is left
 	turn     chan struct{}    // holds a token for who may subscribe and unsubscribe
+	views    views            // of the store's bucket
 
 	mu     sync.Mutex                      // guards what follows
 	subs   map[string]*natsgo.Subscription // by channel
@@ -38,6 +39,10 @@ type link struct {
 	newest error                           // what notice has seen last
 	news   chan struct{}                   // closed, and made anew, by notice
 	full   bool                            // the server has refused a subscription because there are too many
+
+	// Of the store (jetstream.go), guarded by mu too.
+	questions map[*question]struct{} // that the server has not answered
+	unheard   error                  // why no answer will be heard
 
 	// The end. The first of all that notice it decides.
 	once  sync.Once
@@ -51,7 +56,7 @@ func newLink(b *bus, server int) *link {
 		bus: b, server: server,
 		inbox: make(chan *natsgo.Msg, inboxSize), received: make(chan struct{}), turn: make(chan struct{}, 1),
 		subs: map[string]*natsgo.Subscription{}, marks: map[*natsgo.Msg]func(){}, news: make(chan struct{}),
-		dead: make(chan struct{}),
+		dead: make(chan struct{}), views: views{turn: make(chan struct{}, 1)}, questions: map[*question]struct{}{},
 	}
 	l.turn <- struct{}{}
 	return l

@@ -153,6 +153,12 @@ func (l *link) violation(err error) {
 		}
 	}
 	sub := l.subs[channel]
+	switch {
+	case v == publishing:
+		l.refuse(channel)
+	case sub == nil:
+		l.refuseInbox(channel)
+	}
 	if v == publishing || sub == nil {
 		l.mu.Unlock()
 		return
