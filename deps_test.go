@@ -3,6 +3,7 @@ package backplane_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os/exec"
 	"strings"
 	"testing"
@@ -43,6 +44,7 @@ var layers = []layer{
 		".":         "it opens nodes",
 		"transport": "openers of foreign transports",
 		"inmem":     "it is the one place that knows all transports",
+		"nats":      "it is the one place that knows all transports",
 		"redis":     "it is the one place that knows all transports",
 	}},
 	{"conformance/hubtest/...", map[string]string{
@@ -67,6 +69,7 @@ var layers = []layer{
 		"transport":   "openers of transports",
 		"dial":        "a URL picks the transport",
 		"inmem":       "a broker for each of the suite's worlds, and its faults",
+		"nats":        "the suite's dialer",
 		"redis":       "the suite's dialer",
 		"conformance": "what it runs",
 	}},
@@ -86,8 +89,8 @@ type baggage struct {
 var bags = []baggage{
 	{"redis/...", redisBrings},
 	{"nats/...", natsBrings},
-	{"dial", redisBrings},
-	{"cmd/backplane", redisBrings},
+	{"dial", allBring},
+	{"cmd/backplane", allBring},
 	{"...", map[string]string{"golang.org/x/sync": "as good as the standard library"}},
 }
 
@@ -108,6 +111,13 @@ var natsBrings = map[string]string{
 	"golang.org/x/sys":              "brought by x/crypto",
 	"golang.org/x/sync":             "as good as the standard library",
 }
+
+// allBring is for who knows all transports.
+var allBring = func() map[string]string {
+	all := maps.Clone(redisBrings)
+	maps.Copy(all, natsBrings)
+	return all
+}()
 
 // requirements has the lines of go.mod that are not indirect: nothing that only a test needs is among them.
 var requirements = map[string]string{

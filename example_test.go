@@ -12,7 +12,7 @@ import (
 // Two instances of a server, and a message that crosses from one to the other. README.md shows this program.
 func Example() {
 	ctx := context.Background()
-	broker := inmem.NewBroker().Opener() // in production: redis.URL("redis://broker:6379")
+	broker := inmem.NewBroker().Opener() // in production: redis.URL("redis://broker:6379"), or nats.URL("nats://broker:4222")
 	a, err := backplane.Open(ctx, broker, backplane.Options{})
 	check(err)
 	b, err := backplane.Open(ctx, broker, backplane.Options{})

@@ -3,12 +3,14 @@
 //
 //	node, err := dial.URL(ctx, os.Getenv("BACKPLANE_URL"), backplane.Options{})
 //
-// The scheme picks the transport: inmem, redis, rediss (Redis over TLS), and those passed in. What else a URL may hold
-// is the transport's to say. In addition every plain option of a node can stand in the query under its own name:
+// The scheme picks the transport: inmem, nats, tls (NATS over TLS), redis, rediss (Redis over TLS), and those passed in.
+// What else a URL may hold is the transport's to say. In addition every plain option of a node can stand in the query under
+// its own name:
 //
 //	rediss://app:PASSWORD@redis.example:6379?namespace=ward&probeInterval=500ms
+//	nats://TOKEN@a.example,b.example?namespace=ward
 //
-// User and password are percent-encoded. No error of this package shows a part of the URL that could be a secret.
+// User, password and token are percent-encoded. No error of this package shows a part of the URL that could be a secret.
 package dial
 
 import (
@@ -19,6 +21,7 @@ import (
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/nats"
 	"github.com/gobackplane/backplane/redis"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -44,6 +47,8 @@ func With(scheme string, open func(u string) transport.Opener) Scheme {
 func builtIn() []Scheme {
 	return []Scheme{
 		With("inmem", inmem.URL),
+		With("nats", nats.URL),
+		With("tls", nats.URL),
 		With("redis", redis.URL),
 		With("rediss", redis.URL),
 	}

@@ -40,10 +40,13 @@ func TestParseTakesTheOptionsOfTheNode(t *testing.T) {
 		"foo://h?z=%31&namespace=n&a=+&z&probeTimeout=5s": {"foo://h?z=%31&a=+&z", backplane.Options{Namespace: "n", ProbeTimeout: 5 * time.Second}},
 		"foo://h/?%6eamespace=n":                          {"foo://h/", backplane.Options{Namespace: "n"}},
 		"foo://h?label=a,ssl=true":                        {"foo://h", backplane.Options{Label: "a,ssl=true"}},
+		"nats://t%40ken@a:4222,b?namespace=ward&probeInterval=500ms&bucket=B": {
+			"nats://t%40ken@a:4222,b?bucket=B", backplane.Options{Namespace: "ward", ProbeInterval: 500 * time.Millisecond},
+		},
 	} {
 		var got []string
 		logger := slog.New(slog.DiscardHandler)
-		_, o, err := dial.Parse(in, backplane.Options{Logger: logger}, catch("foo", &got))
+		_, o, err := dial.Parse(in, backplane.Options{Logger: logger}, catch("foo", &got), catch("nats", &got))
 		want.o.Logger = logger
 		if err != nil || len(got) != 1 || got[0] != want.u || o != want.o {
 			t.Errorf("%s: %v; the transport got %q, want %q; options %+v, want %+v", in, err, got, want.u, o, want.o)
@@ -95,7 +98,7 @@ func TestBadURLs(t *testing.T) {
 		{"//user:secret@host", "no scheme"},
 		{"://user:secret@host", "no scheme"},
 		{"1redis://user:secret@host", "no scheme"},
-		{"nats://user:secret@host", `"nats" is not known here; known are inmem`},
+		{"amqp://user:secret@host", `"amqp" is not known here; known are inmem, nats, redis, rediss, tls (`},
 		{"reddis://user:secret@host", "redis, rediss"},
 		{"reddis:", `"reddis"`},
 		{"redis://user:a/secret@host", "%2F"},
@@ -118,6 +121,16 @@ func TestBadURLs(t *testing.T) {
 		{"redis://:secret@host?colour=secret", "colour"},
 		{"redis://", "host"},
 		{"redis:secret", "redis://"},
+		{"nats://secret@host:secret", "port"},
+		{"tls://user:secret@host:secret", "port"},
+		{"nats://user:secret@host?colour=secret", "colour"},
+		{"tls://secret@host?colour=secret", "colour"},
+		{"nats://", "host"},
+		{"nats:secret@host", "nats://USER:PASSWORD@HOST"},
+		{"nats://host,nats://host", "a list of several; write one, nats://HOST,HOST"},
+		{"nats://user:secret@host,nats://user:secret@host:4222?namespace=ward", "a list of several"},
+		{"nats://user:se%cret@host", "%25"},
+		{"nats://user:a/secret@host,host", "%2F"},
 		{"redis:user:secret@host", "redis://USER:PASSWORD@HOST"},
 		{"redis:/user:secret@host", "redis://USER:PASSWORD@HOST"},
 	} {
@@ -229,7 +242,7 @@ func TestURLOfAnAbsentServer(t *testing.T) {
 	if err = listener.Close(); err != nil { // now nobody listens there
 		t.Fatal(err)
 	}
-	for _, scheme := range []string{"redis", "rediss"} {
+	for _, scheme := range []string{"redis", "rediss", "nats", "tls"} {
 		u := scheme + "://user:secret@" + address + "?namespace=ward&requireBroker=true"
 		_, err = dial.URL(t.Context(), u, backplane.Options{})
 		if !errors.Is(err, backplane.ErrUnavailable) || strings.Contains(err.Error(), "secret") {

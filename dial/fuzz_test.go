@@ -18,14 +18,20 @@ func forms(user, password, rest string) []string {
 	return []string{
 		"redis://" + user + ":" + password + "@" + rest,
 		"rediss://:" + password + "@" + rest,
+		"nats://" + user + ":" + password + "@" + rest,
+		"tls://" + user + ":" + password + "@" + rest + ",host",
+		"nats://" + password + "@" + rest, // a token
+		"nats://" + user + ":" + password + "@" + rest + ",nats://" + user + ":" + password + "@" + rest,
 		"inmem://" + user + ":" + password + "@" + rest,
 		"nosuch://" + user + ":" + password + "@" + rest,
 		"redis:" + user + ":" + password + "@" + rest,
+		"nats:" + password + "@" + rest,
 		user + ":" + password + "@" + rest,
 		"host:6379," + user + "=,password=" + password,
 		"host:6379,ssl=true,password=" + password + "," + rest,
 		"redis://host:6379,password=" + password,
 		"redis://host?password=" + url.QueryEscape(password),
+		"nats://host?token=" + url.QueryEscape(password),
 		"redis://host?maxPayload=" + url.QueryEscape(password),
 		"inmem:?password=" + url.QueryEscape(password),
 	}
@@ -41,6 +47,7 @@ func FuzzNoErrorShowsAPassword(f *testing.F) {
 		f.Add("user", around, around, "host:6379")
 		f.Add("", around, "", "host:6379?namespace=ward")
 		f.Add(around, "", around, "host:x")
+		f.Add("user", around, around, "host:4222,[::1],host")
 	}
 	f.Add("user", "1,", ",ssl=", "host:6379") // a password that looks like options
 	f.Fuzz(func(t *testing.T, user, before, after, rest string) {

@@ -3,6 +3,7 @@ package dial
 import (
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -20,7 +21,10 @@ type parts struct {
 	hasQuery  bool
 }
 
-const example = "write for example redis://HOST:6379?namespace=NAME, or inmem:"
+const example = "write for example redis://HOST:6379?namespace=NAME, nats://HOST:4222?namespace=NAME, or inmem:"
+
+// nextURL finds the second URL of a list, as NATS's programs take them.
+var nextURL = regexp.MustCompile(`,[A-Za-z][A-Za-z0-9+.-]*://`)
 
 // invalid makes every error of this package. Its arguments must not come from where a secret could be.
 func invalid(format string, args ...any) error {
@@ -82,6 +86,8 @@ func (u *parts) check() error {
 	user, _, hasUser := cutLast(u.authority, "@")
 	_, badEscape := url.PathUnescape(user)
 	switch {
+	case nextURL.MatchString(u.authority + u.path):
+		return invalid("the URL is a list of several; write one, %s://HOST,HOST, with user and password once, before the first host", u.scheme)
 	case !u.hierarchy && strings.Contains(u.path, "@"):
 		return invalid("the URL has a user but no // after the scheme; write %s://USER:PASSWORD@HOST", u.scheme)
 	case strings.Contains(u.path, "@"), strings.Contains(u.query, "@"):

@@ -73,7 +73,7 @@ func parse(args []string, stdout io.Writer) (*request, error) {
 		r.url = os.Getenv("BACKPLANE_URL")
 	}
 	if r.url == "" {
-		return nil, errors.New("no URL: write backplane conform redis://127.0.0.1:6379, or set BACKPLANE_URL")
+		return nil, errors.New("no URL: write backplane conform redis://127.0.0.1:6379 or nats://127.0.0.1:4222, or set BACKPLANE_URL")
 	}
 	return r, nil
 }

@@ -1,6 +1,7 @@
 // Command backplane proves a backplane from the command line.
 //
 //	go run github.com/gobackplane/backplane/cmd/backplane conform redis://127.0.0.1:6379
+//	go run github.com/gobackplane/backplane/cmd/backplane conform nats://127.0.0.1:4222
 //	go run github.com/gobackplane/backplane/cmd/backplane judge order-per-publisher.jsonl
 //
 // Its exit status is 0 if no promise was seen broken, 1 if one was, and 2 if the run could not be done: what was asked for
@@ -31,9 +32,10 @@ const usage = `Backplane proves a backplane.
   backplane conform [flags] [URL]   put every promise of the contract to the test over the broker at the URL
   backplane judge FILE...           judge the histories again that failures left behind; - is the standard input
 
-The URL is one of the Go package dial: redis://user:password@host:6379, rediss:// for TLS, inmem: for no broker; options of
-a node may stand in its query. Without one $BACKPLANE_URL is taken, which keeps passwords out of lists of processes. At the
-broker the suite uses namespaces of its own, which begin with "ct-".
+The URL is one of the Go package dial: redis://user:password@host:6379, rediss:// for TLS; nats://user:password@host:4222 or
+nats://token@host, tls:// for TLS; inmem: for no broker. Options of a node may stand in its query. Without one $BACKPLANE_URL
+is taken, which keeps passwords out of lists of processes. At the broker the suite uses namespaces of its own, which begin
+with "ct-".
 
 Exit status: 0 no promise was seen broken, 1 one was, 2 the run could not be done, or was interrupted.
 `

@@ -12,6 +12,7 @@ import (
 	"github.com/gobackplane/backplane/conformance"
 	"github.com/gobackplane/backplane/dial"
 	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/nats"
 	"github.com/gobackplane/backplane/redis"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -35,12 +36,16 @@ func newTarget(url string) (*target, error) {
 	}
 	scheme, _, _ := strings.Cut(url, ":")
 	t.name, t.options = strings.ToLower(scheme), options
+	if t.name == "tls" { // which says nothing of NATS
+		t.name = "nats"
+	}
 	return t, nil
 }
 
 // schemes are those of package dial, with the instance's dialer, and an in-memory broker for each of the suite's worlds.
 func (t *target) schemes(in conformance.Instance) []dial.Scheme {
-	overTCP := func(u string) transport.Opener { return redis.New(redis.Options{URL: u, Dialer: in.Dial}) }
+	overRedis := func(u string) transport.Opener { return redis.New(redis.Options{URL: u, Dialer: in.Dial}) }
+	overNATS := func(u string) transport.Opener { return nats.New(nats.Options{URL: u, Dialer: in.Dial}) }
 	inMemory := func(u string) transport.Opener {
 		check := inmem.URL(u)
 		return func(c transport.Config) (transport.Transport, error) {
@@ -50,7 +55,11 @@ func (t *target) schemes(in conformance.Instance) []dial.Scheme {
 			return t.broker(in.World).Opener()(c)
 		}
 	}
-	return []dial.Scheme{dial.With("redis", overTCP), dial.With("rediss", overTCP), dial.With("inmem", inMemory)}
+	return []dial.Scheme{
+		dial.With("inmem", inMemory),
+		dial.With("nats", overNATS), dial.With("tls", overNATS),
+		dial.With("redis", overRedis), dial.With("rediss", overRedis),
+	}
 }
 
 // transport opens an instance's transport.

@@ -44,7 +44,7 @@ func flags(c *config, connect *string) *flag.FlagSet {
 	fs := flag.NewFlagSet("wardboard", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // errors are told in one line, by run
 	fs.StringVar(&c.backplane, "backplane", defaultBackplane,
-		"`URL` of the backplane: inmem:, redis://host:6379, or none to see what happens without one")
+		"`URL` of the backplane: inmem:, redis://host:6379, nats://host:4222, or none to see what happens without one")
 	fs.IntVar(&c.instances, "instances", defaultInstances,
 		"`number` of instances behind the built-in balancer; with 1 the instance listens itself, so that several processes make a farm")
 	fs.StringVar(&c.listen, "listen", defaultListen, "`address` to listen on; port 0 takes a free one")
@@ -97,7 +97,7 @@ func parse(args []string) (config, error) {
 	case c.instances < 1 || c.instances > maxInstances:
 		return c, wrongUse("instances", "must be 1 to %d, not %d", maxInstances, c.instances)
 	case c.backplane == "":
-		return c, wrongUse("backplane", "is empty; write inmem:, redis://host:6379 or none")
+		return c, wrongUse("backplane", "is empty; write inmem:, redis://host:6379, nats://host:4222 or none")
 	}
 	if err := checkAddress(c.listen); err != nil {
 		return c, err

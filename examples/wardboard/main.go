@@ -7,8 +7,8 @@
 //	go run ./examples/wardboard -check                   # without a person: "delivered 9 of 9"
 //	go run ./examples/wardboard -check -kill             # one instance dies; the others notice: "delivered 6 of 6"
 //
-// A farm of processes over one Redis, and a check of it. With one key for their tokens, a nurse whose instance is gone comes
-// back on another one, in her ward:
+// A farm of processes over one Redis, or over NATS with nats://127.0.0.1:4222, and a check of it. With one key for their
+// tokens, a nurse whose instance is gone comes back on another one, in her ward:
 //
 //	export WARDBOARD_KEY=$(openssl rand -hex 32)
 //	go run ./examples/wardboard -instances 1 -listen 127.0.0.1:8081 -backplane redis://127.0.0.1:6379
