@@ -7,6 +7,7 @@
 package redisserver
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/gobackplane/backplane/integration"
+	"github.com/gobackplane/backplane/integration/certificates"
 )
 
 // Options say what kind of server to start. The zero value is a plain server without a password.
@@ -60,7 +62,7 @@ type Server struct {
 	opts Options
 	dir  string
 
-	serverCert, serverKey string // PEM files of a TLS server
+	certs certificates.Files // of a TLS server
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd     // guarded by mu
@@ -76,9 +78,12 @@ func Start(t testing.TB, o Options) *Server {
 	}
 	s := &Server{t: t, opts: o, dir: t.TempDir()}
 	if o.TLS {
-		if err := s.makeCertificates(); err != nil {
-			t.Fatalf("redisserver: certificates: %v", err)
+		if m := o.ReplicaOf; m != nil { // they must accept each other
+			s.certs = m.certs
+		} else {
+			s.certs = certificates.Make(t)
 		}
+		s.CAFile, s.CertFile, s.KeyFile = s.certs.CA, s.certs.ClientCert, s.certs.ClientKey
 	}
 	t.Cleanup(func() {
 		s.kill()
@@ -101,6 +106,12 @@ func Start(t testing.TB, o Options) *Server {
 	}
 	t.Fatalf("redisserver: start: %v", err)
 	return nil
+}
+
+// Authority is what CAFile holds, for a tls.Config.
+func (s *Server) Authority() *x509.CertPool {
+	s.t.Helper()
+	return s.certs.Authority(s.t)
 }
 
 // URL is what redis.URL takes to connect as the default user, with the files of TLS in its query. A server that demands
@@ -298,8 +309,8 @@ func (s *Server) config() string {
 		if s.opts.ClientCert {
 			auth = "yes"
 		}
-		lines = append(lines, "port 0", "tls-port "+port, "tls-ca-cert-file "+s.CAFile, "tls-cert-file "+s.serverCert,
-			"tls-key-file "+s.serverKey, "tls-auth-clients "+auth, "tls-replication yes")
+		lines = append(lines, "port 0", "tls-port "+port, "tls-ca-cert-file "+s.CAFile, "tls-cert-file "+s.certs.ServerCert,
+			"tls-key-file "+s.certs.ServerKey, "tls-auth-clients "+auth, "tls-replication yes")
 	} else {
 		lines = append(lines, "port "+port)
 	}

@@ -1,4 +1,5 @@
-package redisserver
+// Package certificates makes what servers of tests need to speak TLS: an authority, and certificates of it.
+package certificates
 
 import (
 	"crypto/ecdsa"
@@ -11,8 +12,54 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"path/filepath"
+	"testing"
 	"time"
 )
+
+// Files are PEM files: an authority, a certificate for localhost and 127.0.0.1 with its key, and a client's.
+type Files struct {
+	CA                    string
+	ServerCert, ServerKey string
+	ClientCert, ClientKey string
+}
+
+// Make writes the files of a new authority into a folder that ends with the test.
+func Make(t testing.TB) Files {
+	t.Helper()
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	f := Files{
+		CA:         file("ca.crt"),
+		ServerCert: file("server.crt"), ServerKey: file("server.key"),
+		ClientCert: file("client.crt"), ClientKey: file("client.key"),
+	}
+	if err := f.write(); err != nil {
+		t.Fatalf("certificates: %v", err)
+	}
+	return f
+}
+
+// Authority is what CA holds, for a tls.Config.
+func (f Files) Authority(t testing.TB) *x509.CertPool {
+	t.Helper()
+	pool := x509.NewCertPool()
+	if certs, err := os.ReadFile(f.CA); err != nil || !pool.AppendCertsFromPEM(certs) {
+		t.Fatalf("certificates: authority: %v", err)
+	}
+	return pool
+}
+
+func (f Files) write() error {
+	ca, err := newAuthority(f.CA)
+	if err != nil {
+		return err
+	}
+	if err := ca.issue("localhost", f.ServerCert, f.ServerKey); err != nil {
+		return err
+	}
+	return ca.issue("client", f.ClientCert, f.ClientKey)
+}
 
 // authority signs the certificates of one server and its clients.
 type authority struct {
@@ -20,41 +67,12 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// makeCertificates writes an authority, a server certificate and a client certificate into the server's folder. A replica
-// uses those of its master, which must accept each other.
-func (s *Server) makeCertificates() error {
-	if m := s.opts.ReplicaOf; m != nil {
-		s.CAFile, s.CertFile, s.KeyFile, s.serverCert, s.serverKey = m.CAFile, m.CertFile, m.KeyFile, m.serverCert, m.serverKey
-		return nil
-	}
-	ca, err := newAuthority(s.file("ca.crt"))
-	if err != nil {
-		return err
-	}
-	s.CAFile, s.CertFile, s.KeyFile = s.file("ca.crt"), s.file("client.crt"), s.file("client.key")
-	s.serverCert, s.serverKey = s.file("server.crt"), s.file("server.key")
-	if err := ca.issue("localhost", s.serverCert, s.serverKey); err != nil {
-		return err
-	}
-	return ca.issue("client", s.CertFile, s.KeyFile)
-}
-
-// Authority is what CAFile holds, for a tls.Config.
-func (s *Server) Authority() *x509.CertPool {
-	s.t.Helper()
-	pool := x509.NewCertPool()
-	if certs, err := os.ReadFile(s.CAFile); err != nil || !pool.AppendCertsFromPEM(certs) {
-		s.t.Fatalf("redisserver: authority: %v", err)
-	}
-	return pool
-}
-
 func newAuthority(certFile string) (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}
-	template := newTemplate("redisserver test authority")
+	template := newTemplate("test authority")
 	template.IsCA = true
 	template.BasicConstraintsValid = true
 	template.KeyUsage = x509.KeyUsageCertSign
