@@ -25,9 +25,13 @@ import (
 //     nobody knows while routes between servers come and go, so who is silent is asked again each probe interval.
 //   - Members that find each other only after their gates, or again after a silence, have missed something: debts.go.
 
-// gatePatience is the part of the probe interval in which the first answer to a gate has to come. Without any answer there
-// is nobody, for all that can be known; who shows up later is told a gap, see debts.go.
-const gatePatience = 2
+// A gate without any answer is over when there is nobody, for all that can be known: a quarter of a probe interval after its
+// question came back to ourselves, or twenty times as long as that took, if this is longer. Who shows up later is told a gap,
+// see debts.go.
+const (
+	gatePatience = 4
+	gateEchoes   = 20
+)
 
 // barrier makes the rounds of one link. Its goroutine is run, which ends with the node; it is there only where the
 // transport is a [transport.Clustered].
@@ -37,16 +41,18 @@ type barrier struct {
 	wake    chan struct{}
 
 	mu      sync.Mutex // guards what follows; taken with interestTable.mu, interest.mu or lane.mu held, never the other way round
-	conn    uint64     // counts connections
+	conn    uint64     // of the present connection; counts connects and losses
 	since   time.Time  // when the present one was made
 	ready   bool       // the engine's own channels are confirmed on it
 	passed  bool       // its gate is over, or it needed none
 	whole   bool       // all subscriptions that were wanted at the connect are in force
 	next    *round     // gathers interests; nil if there are none
-	current *round
-	debts   map[wire.Publisher]*debt
-	newest  uint64        // counts rounds and debts
-	opened  chan struct{} // closed when the first gate is over
+	current *round     // nil if none is under way
+	// stepping is set while a call of step is at work; chasing while run has a timer for the current round.
+	stepping, chasing bool
+	debts             map[wire.Publisher]*debt
+	newest            uint64        // counts rounds and debts
+	opened            chan struct{} // closed when the first gate is over
 }
 
 func (b *barrier) init(l *link) {
@@ -70,11 +76,10 @@ func (b *barrier) connect() {
 	conn := b.conn
 	if !gate {
 		b.open()
+		conn = 0
 	}
 	b.mu.Unlock()
-	if gate {
-		b.l.lane.hold(conn)
-	}
+	b.l.lane.hold(conn)
 }
 
 // open notes that a gate is over. mu is held.
@@ -95,10 +100,7 @@ func (b *barrier) lost() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ready, b.passed, b.next = false, false, nil
-	if r := b.current; r != nil && !r.over {
-		r.over, r.void = true, true
-		close(r.done)
-	}
+	b.conn++
 	b.current = nil
 }
 
@@ -107,7 +109,7 @@ func (b *barrier) begin() {
 	b.mu.Lock()
 	b.ready = true
 	b.mu.Unlock()
-	b.poke()
+	b.step(true)
 }
 
 func (b *barrier) poke() {
@@ -117,21 +119,18 @@ func (b *barrier) poke() {
 	}
 }
 
-// join puts an interest into the next round. interestTable.mu is held.
+// join puts an interest into the next round, for step to make. interestTable.mu is held.
 func (b *barrier) join(in *interest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.next == nil {
-		b.next = b.newRound()
+		b.next = newRound()
 	}
 	in.round = b.next
 	b.next.ins = append(b.next.ins, in)
-	b.poke()
 }
 
-func (b *barrier) newRound() *round {
-	return &round{waits: map[wire.Publisher]*awaited{}, done: make(chan struct{})}
-}
+func newRound() *round { return &round{waits: map[wire.Publisher]*awaited{}} }
 
 // restored notes that every subscription was confirmed by the server: the newest round is the last one that they need.
 func (b *barrier) restored() {
@@ -145,7 +144,7 @@ func (b *barrier) restored() {
 	case b.passed:
 		b.whole = true
 	default:
-		b.next = b.newRound()
+		b.next = newRound()
 		b.next.whole = true
 	}
 }

@@ -32,8 +32,12 @@ func barrierQuestion(flags barrierFlags, nonce uint64) []byte {
 // same link.
 func (n *Node) barrierHeard(l *link, p wire.Publisher, body []byte) error {
 	flags, nonce, _, err := barrierBody(body)
-	if err != nil || p == n.publisher {
+	if err != nil {
 		return err
+	}
+	if p == n.publisher {
+		l.barrier.echoed(nonce)
+		return nil
 	}
 	answer := barrierQuestion(0, nonce)
 	if flags&barrierGate != 0 {

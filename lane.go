@@ -135,7 +135,7 @@ func (l *lane) addOwn(o *outlet, it *item) bool {
 	return true
 }
 
-// hold keeps all but the engine's own traffic waiting until the gate of a connection is over.
+// hold keeps all but the engine's own traffic waiting until the gate of a connection is over; 0 keeps nothing.
 func (l *lane) hold(connection uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -209,6 +209,7 @@ func (l *link) setRestored() {
 	l.mu.Unlock()
 	if first {
 		l.barrier.restored()
+		l.barrier.step(true)
 		l.n.health.look()
 		l.tellHeard()
 	}

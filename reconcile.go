@@ -217,6 +217,9 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 	if len(ready) > 0 && l == n.membersLink && n.interests.confirmed(l.first) && n.interests.confirmed(n.inbox) {
 		l.barrier.begin() // behind the hello, which makes us known
 	}
+	if clustered {
+		l.barrier.step(true)
+	}
 }
 
 // confirm puts an interest in force that the broker has confirmed, after a round of the members where there was one. It

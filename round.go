@@ -9,19 +9,20 @@ import (
 // round is one question to all members.
 type round struct {
 	nonce uint64
-	gate  bool
+	conn  uint64      // the connection's
+	gate  bool        // the first of its connection
 	ins   []*interest // guarded by interestTable.mu
 
 	// Guarded by barrier.mu.
-	sent    bool
-	whole   bool // with it all subscriptions of a connect are in force
-	company bool // there is somebody
-	waits   map[wire.Publisher]*awaited
-	over    bool
-	done    chan struct{}           // closed when nobody is waited for, or when the connection is lost
-	void    bool                    // it is lost
-	heard   map[wire.Publisher]bool // a gate: who has answered
-	until   time.Time               // a gate: when it is over if nobody answers
+	asked   bool                        // the question is on its way to all who were known
+	whole   bool                        // with it all subscriptions of a connect are in force
+	company bool                        // there is somebody
+	waits   map[wire.Publisher]*awaited // who has not answered
+	heard   map[wire.Publisher]bool     // a gate: who has
+	over    bool                        // nobody is waited for
+	again   time.Time                   // when who is silent is asked anew
+	begun   time.Time
+	until   time.Time // a gate: when it is over if nobody answers; zero while its question has not come back to ourselves
 }
 
 // awaited is who has not answered a round.
@@ -29,38 +30,76 @@ type awaited struct {
 	until time.Time // when it is not waited for any more; zero for a member, whose death is noticed
 }
 
-// run makes the rounds, one after the other.
+// run looks after a round that takes long, and puts many interests in force; what is quick is done by whoever brings it
+// about.
 func (b *barrier) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
 		select {
 		case <-b.wake:
+		case <-timer.C:
 		case <-b.l.n.ctx.Done():
 			return
 		}
-		for r := b.start(); r != nil; r = b.start() {
-			b.ask(r)
-			b.wait(r)
-			b.finish(r)
+		next, under := b.chase(time.Now())
+		b.step(false)
+		if under {
+			timer.Reset(next)
 		}
 	}
 }
 
-// start makes the next round the current one, if there is something to do.
-func (b *barrier) start() *round {
+// step makes the rounds: it finishes one that is over, and begins the next. Where another call is at it, that one does it.
+// quick leaves what takes longer to run. No lock is held.
+func (b *barrier) step(quick bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.ready || b.l.n.ctx.Err() != nil || b.passed && b.next == nil {
-		return nil
+	if b.stepping {
+		return
 	}
+	b.stepping = true
+	defer func() { b.stepping = false }()
+	for {
+		r := b.current
+		switch {
+		case r != nil && r.over && quick && len(r.ins) > quickMost:
+			b.poke()
+			return
+		case r != nil && r.over:
+			b.current = nil
+			b.mu.Unlock()
+			b.finish(r)
+			b.mu.Lock()
+		case r == nil && b.ready && (!b.passed || b.next != nil):
+			r = b.start()
+			b.mu.Unlock()
+			b.ask(r)
+			b.mu.Lock()
+		default:
+			return
+		}
+	}
+}
+
+// quickMost is how many interests are put in force without leaving it to run.
+const quickMost = 256
+
+// start makes the next round the current one. mu is held.
+func (b *barrier) start() *round {
 	r := b.next
 	if r == nil {
-		r = b.newRound()
+		r = newRound()
 	}
 	b.next, b.current = nil, r
 	b.newest++
-	r.nonce = b.newest
-	if r.gate = !b.passed; r.gate {
-		r.until = time.Now().Add(b.l.n.o.ProbeInterval / gatePatience)
+	r.nonce, r.conn = b.newest, b.conn
+	r.gate = !b.passed
+	r.begun = time.Now()
+	r.again = r.begun.Add(b.l.n.o.ProbeInterval)
+	if !b.chasing {
+		b.chasing = true
+		b.poke()
 	}
 	return r
 }
@@ -74,47 +113,60 @@ func (b *barrier) ask(r *round) {
 	for _, p := range others {
 		r.waits[p] = &awaited{}
 	}
-	r.company = len(r.waits) > 0
+	r.company = r.company || len(others) > 0
 	b.mu.Unlock()
 	for _, p := range others { // who went meanwhile is not told about any more
 		if n.members.standing(p) != nil {
-			b.gone(p)
+			b.forget(p)
 		}
 	}
-	if r.company || r.gate {
-		var flags barrierFlags
-		if r.gate {
-			flags = barrierGate
-		}
-		n.sendOwn(membersAddress, wire.Barrier, barrierQuestion(flags, r.nonce))
+	if len(others) > 0 || r.gate {
+		n.sendOwn(membersAddress, wire.Barrier, barrierQuestion(r.flags(), r.nonce))
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r.sent = true
+	r.asked = true
 	b.look(r, time.Now())
 }
 
-// wait waits until a round is over. It asks those anew who are silent.
-func (b *barrier) wait(r *round) {
+// chase asks those anew who are silent, and gives those up that nobody knows and whose time is over. It reports whether
+// there is a round, and when to look again.
+func (b *barrier) chase(now time.Time) (next time.Duration, under bool) {
 	n := b.l.n
-	timer := time.NewTimer(n.o.ProbeInterval)
-	defer timer.Stop()
-	if r.gate {
-		timer.Reset(n.o.ProbeInterval / gatePatience)
+	next = n.o.ProbeInterval / gatePatience
+	b.mu.Lock()
+	r := b.current
+	if b.chasing = r != nil; !b.chasing {
+		b.mu.Unlock()
+		return 0, false
 	}
-	for {
-		select {
-		case <-r.done:
-			return
-		case <-n.ctx.Done():
-			return
-		case <-timer.C:
+	if d := r.until.Sub(now); d > 0 && d < next {
+		next = d
+	}
+	var late []wire.Publisher
+	for p, a := range r.waits {
+		if !a.until.IsZero() && !now.Before(a.until) {
+			delete(r.waits, p)
+			continue
 		}
-		timer.Reset(n.o.ProbeInterval)
-		for _, p := range b.late(r) {
+		late = append(late, p)
+	}
+	unheard := r.gate && r.until.IsZero()
+	again := !now.Before(r.again)
+	if again {
+		r.again = now.Add(n.o.ProbeInterval)
+	}
+	b.look(r, now)
+	b.mu.Unlock()
+	if again && unheard {
+		n.sendOwn(membersAddress, wire.Barrier, barrierQuestion(r.flags(), r.nonce))
+	}
+	if again {
+		for _, p := range late {
 			n.sendOwn(inboxAddress(nodeID(p)), wire.Barrier, barrierQuestion(r.flags(), r.nonce))
 		}
 	}
+	return next, true
 }
 
 func (r *round) flags() barrierFlags {
@@ -124,30 +176,21 @@ func (r *round) flags() barrierFlags {
 	return 0
 }
 
-// late lists who has not answered, and gives those up that nobody knows and whose time is over.
-func (b *barrier) late(r *round) []wire.Publisher {
+// echoed notes that a question came back to ourselves: from now on there is somebody, or soon nobody.
+func (b *barrier) echoed(nonce uint64) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var late []wire.Publisher
-	for p, a := range r.waits {
-		if !a.until.IsZero() && !now.Before(a.until) {
-			delete(r.waits, p)
-			continue
-		}
-		late = append(late, p)
+	if r := b.current; r != nil && r.nonce == nonce && r.gate && r.until.IsZero() {
+		r.until = now.Add(max(b.l.n.o.ProbeInterval/gatePatience, gateEchoes*now.Sub(r.begun)))
 	}
-	b.look(r, now)
-	return late
 }
 
-// look ends a round in which nobody is waited for. mu is held.
+// look ends a round in which nobody is waited for; step goes on from there. mu is held.
 func (b *barrier) look(r *round, now time.Time) {
-	if r.over || !r.sent || len(r.waits) > 0 || r.gate && !r.company && now.Before(r.until) {
-		return
+	if r.asked && len(r.waits) == 0 && (!r.gate || r.company || !r.until.IsZero() && !now.Before(r.until)) {
+		r.over = true
 	}
-	r.over = true
-	close(r.done)
 }
 
 // finish puts the interests of a round in force, and opens the gate.
@@ -158,7 +201,7 @@ func (b *barrier) finish(r *round) {
 	var waiters []*waiter
 	t.mu.Lock()
 	b.mu.Lock()
-	void := r.void || !r.over // the connection is lost, or the node is closed
+	void := b.conn != r.conn // the connection was lost
 	b.mu.Unlock()
 	for _, in := range r.ins {
 		if in.round != r {
@@ -181,31 +224,37 @@ func (b *barrier) finish(r *round) {
 		return
 	}
 	b.mu.Lock()
-	conn := b.conn
-	current := b.current == r // and the connection is the same
-	if current {
-		b.current = nil
+	if void = b.conn != r.conn; !void {
 		b.whole = b.whole || r.whole
 		b.open()
 	}
 	b.mu.Unlock()
-	if current && r.gate {
-		l.lane.openGate(conn)
+	if void {
+		return
 	}
-	if current && (r.gate || r.whole) {
+	if r.gate {
+		l.lane.openGate(r.conn)
+	}
+	if r.gate || r.whole {
 		n.health.look()
 	}
 }
 
-// gone takes a node out of the round that waits for it: it left, or it is declared dead.
+// gone acts on a node that left, or was declared dead: nobody waits for it.
 func (b *barrier) gone(p wire.Publisher) {
+	b.forget(p)
+	b.step(true)
+	b.paid(p, 0)
+}
+
+// forget takes a node out of the round that waits for it.
+func (b *barrier) forget(p wire.Publisher) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if r := b.current; r != nil && r.waits[p] != nil {
 		delete(r.waits, p)
 		b.look(r, time.Now())
 	}
-	b.mu.Unlock()
-	b.paid(p, 0)
 }
 
 // found lets the round under way ask a member that was not known when it began. It reports whether the gate is over. A
@@ -266,5 +315,6 @@ func (b *barrier) answered(p wire.Publisher, nonce uint64, named map[wire.Publis
 	for _, q := range ask {
 		n.sendOwn(inboxAddress(nodeID(q)), wire.Barrier, barrierQuestion(barrierGate, nonce))
 	}
+	b.step(true)
 	return true
 }
