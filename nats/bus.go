@@ -40,7 +40,7 @@ var (
 )
 
 func newBus(s *settings, c transport.Config) *bus {
-	b := &bus{set: s, cfg: c, timeout: c.Timeout, order: rand.Perm(len(s.servers))}
+	b := &bus{set: s, cfg: c, timeout: c.Timeout, order: rand.Perm(len(s.servers))} //nolint:gosec // it spreads nodes over servers
 	if b.timeout <= 0 {
 		b.timeout = defaultTimeout
 	}

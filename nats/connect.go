@@ -133,9 +133,9 @@ func (s *settings) explain(ctx context.Context, err error, d *dialer, server int
 	case d.err != nil && ctx.Err() == nil:
 		return unavailable(d.err, "cannot connect")
 	case ctx.Err() != nil:
-		return unavailable(ctx.Err(), "the server at "+addr+" did not answer in time")
+		return unavailable(ctx.Err(), "the server "+addr+" did not answer in time")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return unavailable(context.DeadlineExceeded, "the server at "+addr+" did not answer in time")
+		return unavailable(context.DeadlineExceeded, "the server "+addr+" did not answer in time")
 	}
-	return unavailable(errors.New(clean(err)), "the server at "+addr+" did not let us in")
+	return unavailable(errors.New(clean(err)), "the server "+addr+" did not let us in")
 }

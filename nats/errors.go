@@ -90,14 +90,10 @@ func (s *settings) refusal(err error) error {
 		}
 		return denied(err, text)
 	}
-	if errors.Is(err, natsgo.ErrTLS) && strings.Contains(err.Error(), "after TLS handshake") && !s.hasCertificate() {
-		return denied(nil, "the server ended the connection after the TLS handshake; if it demands a certificate, set CertFile and KeyFile")
+	if errors.Is(err, natsgo.ErrTLS) && strings.Contains(err.Error(), "after TLS handshake") { // it said why, and we were writing
+		return denied(nil, "the server ended the connection after the TLS handshake; set CertFile and KeyFile to a certificate that it accepts")
 	}
 	return nil
-}
-
-func (s *settings) hasCertificate() bool {
-	return s.tls == nil || s.tls.CertFile != "" || s.tls.Base != nil
 }
 
 // clean quotes what a server said.

@@ -174,7 +174,8 @@ func (l *link) noJetStream() error {
 
 // request sends a question and waits for the answer, or for the server's word that the user may not ask.
 func (l *link) request(ctx context.Context, m *natsgo.Msg, write bool) (*natsgo.Msg, error) {
-	defer l.bound(ctx)()
+	ctx, release := l.bound(ctx)
+	defer release()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer l.whenRefused(m.Subject, cancel)()

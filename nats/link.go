@@ -108,8 +108,10 @@ func (l *link) receive() {
 // grace is how long a call may take to return when its context has ended.
 const grace = 100 * time.Millisecond
 
-// bound gives the connection up if the caller has not called release soon after ctx ended.
-func (l *link) bound(ctx context.Context) (release func()) {
+// bound returns a context for one exchange with the server. The connection is given up if the caller has not called release
+// soon after that ended.
+func (l *link) bound(ctx context.Context) (bounded context.Context, release func()) {
+	ctx, cancel := context.WithTimeout(ctx, l.bus.timeout)
 	over := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.NewTimer(grace)
@@ -120,8 +122,9 @@ func (l *link) bound(ctx context.Context) (release func()) {
 			l.end(errUnanswered, false)
 		}
 	})
-	return func() {
+	return ctx, func() {
 		stop()
 		close(over)
+		cancel()
 	}
 }

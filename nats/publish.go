@@ -15,7 +15,8 @@ func (l *link) publish(ctx context.Context, frames []transport.Frame) []error {
 	if ctx.Err() != nil {
 		return all(len(frames), unavailable(ctx.Err(), "nothing was sent"))
 	}
-	defer l.bound(ctx)()
+	ctx, release := l.bound(ctx)
+	defer release()
 	wire := l.wire.Load()
 	before := wire.sent.Load()
 	r := &round{verb: publishing, size: len(frames), name: func(i int) string { return frames[i].Channel }}
@@ -71,22 +72,20 @@ func (l *link) write(ctx context.Context, r *round, frames []transport.Frame) (b
 
 // flush waits until the server has answered for all that was sent, and until what it complained about has arrived.
 func (l *link) flush(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(ctx, l.bus.timeout)
-	defer cancel()
-	err := l.nc.FlushWithContext(bounded)
+	err := l.nc.FlushWithContext(ctx)
 	if err == nil {
-		err = l.settled(bounded)
+		err = l.settled(ctx)
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case bounded.Err() != nil:
-		return unavailable(bounded.Err(), "the server did not answer in time")
 	}
 	select {
 	case <-l.dead:
 		return l.cause
 	default:
-		return err
 	}
+	if ctx.Err() != nil {
+		return unavailable(ctx.Err(), "the server did not answer in time")
+	}
+	return err
 }

@@ -95,7 +95,7 @@ func (l *link) closed(nc *natsgo.Conn) {
 	if err == nil {
 		err = natsgo.ErrConnectionClosed
 	}
-	l.end(unavailable(errors.New(clean(err)), "the connection failed"), false)
+	l.end(unavailable(err, "the connection failed"), false)
 }
 
 func (l *link) owns(sub *natsgo.Subscription) bool {
@@ -174,20 +174,20 @@ func (l *link) violation(err error) {
 // exceeded notes that the server refuses a subscription because there are too many. It does not say which one.
 func (l *link) exceeded() {
 	l.mu.Lock()
-	known := l.full
+	known := false
 	for _, r := range l.rounds {
 		if r.verb == subscribing {
-			r.full = true
-			known = true
+			r.full, known = true, true
 		}
 	}
 	l.mu.Unlock()
-	if !known { // one that was confirmed
+	if !known { // one that counts as confirmed
 		l.end(errTooMany, false)
 	}
 }
 
-// quiet waits until notice has had nothing to do for a while.
+// quiet waits until notice has had nothing to do for a while. Refusals for the number of subscriptions are all one value, so that
+// settled cannot tell whether the last of them was seen.
 func (l *link) quiet(ctx context.Context) {
 	for {
 		l.mu.Lock()

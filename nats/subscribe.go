@@ -20,7 +20,6 @@ func (l *link) change(ctx context.Context, act func(*link, context.Context, stri
 	case <-l.dead:
 		return all(len(channels), l.cause)
 	}
-	defer l.bound(ctx)()
 	var errs []error
 	fail := func(i int, err error) {
 		if errs == nil {
@@ -57,6 +56,8 @@ func (l *link) change(ctx context.Context, act func(*link, context.Context, stri
 // ask sends requests, with one PING behind them. What the server refused is in errs; the others are confirmed unless there
 // is err.
 func (l *link) ask(ctx context.Context, act func(*link, context.Context, string) error, channels []string) (errs []error, err error) {
+	ctx, release := l.bound(ctx)
+	defer release()
 	r := &round{verb: subscribing, size: len(channels), name: func(i int) string { return channels[i] }}
 	l.begin(r)
 	for _, channel := range channels {
@@ -68,16 +69,14 @@ func (l *link) ask(ctx context.Context, act func(*link, context.Context, string)
 		err = l.flush(ctx)
 	}
 	l.mu.Lock()
-	full := r.full
+	l.full = l.full || r.full
+	full := l.full
 	l.mu.Unlock()
-	if full && err == nil {
+	if full {
 		l.quiet(ctx)
 	}
 	errs = l.finish(r)
-	if full { // which of them, it did not say
-		l.mu.Lock()
-		l.full = true
-		l.mu.Unlock()
+	if r.full { // for which of them, the server did not say
 		errs = all(len(channels), errTooMany)
 	}
 	for i, refused := range errs {

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"net"
@@ -26,6 +27,10 @@ type wire struct {
 	since  int           // bytes read since the inbox was empty; the reader's own
 	wakeAt atomic.Int64  // the reader waits until no more messages than this wait; negative if it does not wait
 	room   chan struct{} // wakes it; has room for one
+
+	piped  bool   // a write lasts until it is read
+	opened bool   // the login was written
+	login  []byte // CONNECT, until PING follows
 }
 
 func newWire(l *link, conn net.Conn) *wire {
@@ -76,9 +81,34 @@ func (w *wire) taken() {
 	}
 }
 
+// Write ends the link where it fails: nats.go goes on until a read fails as well.
 func (w *wire) Write(p []byte) (int, error) {
+	select {
+	case <-w.l.dead:
+		return 0, net.ErrClosed
+	default:
+	}
+	if w.piped && !w.opened {
+		return w.logIn(p)
+	}
 	w.sent.Add(int64(len(p)))
-	return w.Conn.Write(p)
+	n, err := w.Conn.Write(p)
+	if err != nil {
+		w.l.end(unavailable(err, "cannot write to the connection"), false)
+	}
+	return n, err
+}
+
+// logIn writes CONNECT and PING at once, which nats.go gives one after the other. A server that refuses the one does not
+// read the other, and says so, which we do not read while we write: on a pipe both would wait for ever.
+func (w *wire) logIn(p []byte) (int, error) {
+	w.login = append(w.login, p...)
+	if w.opened = bytes.HasSuffix(p, []byte("PING\r\n")); !w.opened {
+		return len(p), nil
+	}
+	_, err := w.Conn.Write(w.login)
+	w.login = nil
+	return len(p), err
 }
 
 // abort closes the connection at once, without the farewell of TLS, which could wait for a frozen server.
@@ -99,23 +129,26 @@ type dialer struct {
 
 // Dial is a natsgo.CustomDialer's.
 func (d *dialer) Dial(network, addr string) (net.Conn, error) {
-	return d.keep(d.l.bus.set.dial(d.ctx, network, addr))
+	conn, err := d.l.bus.set.dial(d.ctx, network, addr)
+	return d.keep(conn, false, err)
 }
 
 // InProcessConn is a natsgo.InProcessConnProvider's.
 func (d *dialer) InProcessConn() (net.Conn, error) {
-	return d.keep(d.l.bus.set.inProcess.InProcessConn())
+	conn, err := d.l.bus.set.inProcess.InProcessConn()
+	return d.keep(conn, true, err)
 }
 
 // SkipTLSHandshake tells nats.go that Dial has done it.
 func (d *dialer) SkipTLSHandshake() bool { return d.l.bus.set.skipTLS }
 
-func (d *dialer) keep(conn net.Conn, err error) (net.Conn, error) {
+func (d *dialer) keep(conn net.Conn, piped bool, err error) (net.Conn, error) {
 	if err != nil {
 		d.err = err
 		return nil, err
 	}
 	w := newWire(d.l, conn)
+	w.piped = piped
 	d.l.wire.Store(w)
 	if err := d.ctx.Err(); err != nil { // who ends the attempt may have looked for the wire before
 		w.abort()
