@@ -3,7 +3,6 @@ package hubkit
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"sync"
@@ -65,7 +64,7 @@ func (a *announcer) record(list []notice) {
 
 // keep has the ended sessions of a list stored, and wakes the goroutine. mu is held.
 func (a *announcer) keep(list []notice) {
-	if a.hub.resumeStore != nil {
+	if a.hub.sessionStore() != nil {
 		for _, n := range list {
 			if n.ended && len(a.store) < maxAnnounced {
 				a.store = append(a.store, n)
@@ -266,42 +265,4 @@ func (h *Hub) askAllOf(ctx context.Context, question []byte) ([]said, error) {
 		answers[i] = hears(one.Node, one.Payload, one.Err)
 	}
 	return answers, nil
-}
-
-// storeEnded records ended sessions in the store, and reports whether it could. What fails is tried again later.
-func (a *announcer) storeEnded(ctx context.Context, list []notice) bool {
-	h := a.hub
-	errs := inParallel(list, func(n notice) error {
-		keep := time.Until(n.until)
-		if keep < time.Millisecond {
-			return nil
-		}
-		_, err := h.resumeStore.Create(ctx, h.sessionKey(n.session), []byte{sessionRecordVersion}, keep)
-		if errors.Is(err, backplane.ErrConflict) {
-			return nil // it is there
-		}
-		return err
-	})
-	var failed []notice
-	for i, err := range errs {
-		if err != nil {
-			failed = append(failed, list[i])
-		}
-	}
-	if len(failed) == 0 {
-		return true
-	}
-	h.log.Warn("ended sessions could not be recorded in the store; they are tried again", "sessions", len(failed), "err", cmp.Or(errs...))
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.store = append(failed, a.store...)
-	return false
-}
-
-// sessionRecordVersion is all that a record of an ended session holds.
-const sessionRecordVersion = 1
-
-// sessionKey is where the store has that a session was ended.
-func (h *Hub) sessionKey(id sessionID) string {
-	return "sessions/" + h.name + "/" + hex.EncodeToString(id[:])
 }

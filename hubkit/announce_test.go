@@ -120,18 +120,24 @@ func TestEndedSessionsAreKnownToNewcomers(t *testing.T) {
 	onResume(t, func(f *farm) {
 		token := f.user(0, "nurse", "4B").token()
 		f.changed("kick", 1)(f.hubs[1].Disconnect(f.t.Context(), hubkit.ToUsers("nurse"), hubkit.Reason{}))
-		node, err := backplane.Open(f.t.Context(), f.broker.Opener(), backplane.Options{})
-		if err != nil {
-			f.t.Fatal(err)
+		for i, what := range []string{"a newcomer", "a newcomer whose broker has no store"} {
+			node, err := backplane.Open(f.t.Context(), f.broker.Opener(), backplane.Options{})
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			seat, o := backplane.Backplane(node), resumeOptions()
+			if i == 0 {
+				o.Resume.NoStore = true
+			} else {
+				seat = storeless{node, noStore{}}
+			}
+			h, err := hubkit.New(seat, o)
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			f.nodes, f.hubs = append(f.nodes, node), append(f.hubs, h)
+			f.refusedAs(what, 3+i, hubkit.ConnectOptions{Resume: token}, hubkit.ErrResumeEnded)
 		}
-		o := resumeOptions()
-		o.Resume.NoStore = true
-		h, err := hubkit.New(node, o)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		f.nodes, f.hubs = append(f.nodes, node), append(f.hubs, h)
-		f.refusedAs("a newcomer", 3, hubkit.ConnectOptions{Resume: token}, hubkit.ErrResumeEnded)
 	})
 }
 

@@ -50,6 +50,12 @@ func onBus(t *testing.T, o hubkit.Options, test func(*farm)) {
 // onNodes runs a test over our engine and the in-memory broker.
 func onNodes(t *testing.T, o hubkit.Options, test func(*farm)) {
 	t.Helper()
+	onSeats(t, o, func(n *backplane.Node) backplane.Backplane { return n }, test)
+}
+
+// onSeats runs a test over nodes that the hubs see through a wrapper.
+func onSeats(t *testing.T, o hubkit.Options, seat func(*backplane.Node) backplane.Backplane, test func(*farm)) {
+	t.Helper()
 	t.Run("nodes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &farm{t: t, broker: inmem.NewBroker()}
@@ -59,7 +65,7 @@ func onNodes(t *testing.T, o hubkit.Options, test func(*farm)) {
 					t.Fatal(err)
 				}
 				f.nodes = append(f.nodes, n)
-				f.seats = append(f.seats, n)
+				f.seats = append(f.seats, seat(n))
 			}
 			f.start(o)
 			test(f)

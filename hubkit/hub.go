@@ -37,8 +37,9 @@ type Hub struct {
 	store   backplane.Store   // nil without Options.UserGroups
 	// Where ended sessions are recorded; nil without Options.Resume, and where there is none.
 	resumeStore backplane.Store
-	scope       scope     // of the resume tokens
-	made        time.Time // by New
+	storeless   atomic.Bool // the broker has no store, although the backplane could use one
+	scope       scope       // of the resume tokens
+	made        time.Time   // by New
 	home        backplane.NodeID
 	origin      origin
 

@@ -36,7 +36,8 @@ type ResumeOptions struct {
 	// those that do, by name, see [Resumption.Trimmed]. From 2,048 to 65,536. Default 4,096: it fits a URL and a header.
 	MaxToken int
 	// NoStore keeps the hub from recording ended sessions in the backplane's store. Without it they are recorded where the backplane
-	// has a store, so that a token stays refused when the instances that knew of it are gone; each resume reads a key.
+	// has a store, so that a token stays refused when the instances that knew of it are gone; each resume reads a key. A store that says
+	// ErrUnsupported, as NATS without JetStream does, is none; that is logged once.
 	NoStore bool
 }
 

@@ -41,6 +41,55 @@ func onResume(t *testing.T, test func(*farm)) {
 			})
 		})
 	}
+	t.Run("a broker without a store", func(t *testing.T) {
+		onSeats(t, resumeOptions(), func(n *backplane.Node) backplane.Backplane { return storeless{n, noStore{}} }, func(f *farm) {
+			settleFor(f.t, settling)
+			test(f)
+		})
+	})
+}
+
+// storeless is a node whose transport could use a store that the broker does not have, or whose records of sessions a later version wrote.
+type storeless struct {
+	*backplane.Node
+
+	store backplane.Store
+}
+
+func (n storeless) Store() (backplane.Store, bool) { return n.store, true }
+
+type noStore struct{ backplane.Store }
+
+func (noStore) Get(context.Context, string) (backplane.Entry, error) {
+	return backplane.Entry{}, backplane.ErrUnsupported
+}
+
+func (noStore) Create(context.Context, string, []byte, time.Duration) (backplane.Revision, error) {
+	return 0, backplane.ErrUnsupported
+}
+
+// laterStore has records of all sessions, of a later version.
+type laterStore struct{ noStore }
+
+func (laterStore) Get(_ context.Context, key string) (backplane.Entry, error) {
+	if strings.HasSuffix(key, "/"+strings.Repeat("0", 32)) {
+		return backplane.Entry{}, backplane.ErrKeyNotFound
+	}
+	return backplane.Entry{}, backplane.ErrUnsupported
+}
+
+// A record that this version cannot read is not taken for a store that is not there: who was thrown out would come back.
+func TestResumeRefusesWhatALaterVersionRecorded(t *testing.T) {
+	onSeats(t, resumeOptions(), func(n *backplane.Node) backplane.Backplane { return storeless{n, laterStore{}} }, func(f *farm) {
+		settleFor(f.t, settling)
+		token := f.user(0, "nurse", "4B").token()
+		for range 2 {
+			_, err := f.hubs[1].Connect(f.t.Context(), conntest.New(), hubkit.ConnectOptions{Resume: token})
+			if !errors.Is(err, backplane.ErrUnsupported) {
+				f.t.Errorf("it came back: %v", err)
+			}
+		}
+	})
 }
 
 // token waits for the newest token that the client was given.

@@ -179,28 +179,9 @@ func (b *comeback) resumption() Resumption {
 // String is the session's id as text.
 func (id sessionID) String() string { return idText.EncodeToString(id[:]) }
 
-// checkRecord refuses a session that the store has as ended. A store that cannot be read refuses too.
-func (h *Hub) checkRecord(ctx context.Context, id sessionID) error {
-	if h.resumeStore == nil {
-		return nil
-	}
-	err := h.whenAvailable(ctx, func() error {
-		_, err := h.resumeStore.Get(ctx, h.sessionKey(id))
-		return err
-	})
-	switch {
-	case errors.Is(err, backplane.ErrKeyNotFound):
-		return nil
-	case err != nil:
-		return err
-	}
-	h.sessions.end(id, time.Now().Add(h.opts.Resume.keep()))
-	return ErrResumeEnded
-}
-
 // getAcquainted waits while this instance is so new that it may know none of the others, who know what was ended.
 func (h *Hub) getAcquainted(ctx context.Context) error {
-	if h.cluster == nil || h.resumeStore != nil || !h.settling() {
+	if h.cluster == nil || h.sessionStore() != nil || !h.settling() {
 		return nil
 	}
 	timer := time.NewTimer(time.Until(h.made.Add(resumePatience)))

@@ -97,7 +97,7 @@ func (t *sessionTable) place(s *session, until time.Time) {
 		return
 	}
 	oldest := sessionOf(queue.Front())
-	if oldest.ended && t.hub.resumeStore == nil && oldest.away.until.After(t.unsure) {
+	if oldest.ended && t.hub.sessionStore() == nil && oldest.away.until.After(t.unsure) {
 		t.unsure = oldest.away.until
 	}
 	t.forget(oldest)
