@@ -3,27 +3,25 @@ package integration_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobackplane/backplane/hubkit"
 	"github.com/gobackplane/backplane/hubkit/conntest"
-	"github.com/gobackplane/backplane/integration/redisserver"
 	"github.com/gobackplane/backplane/internal/faultnet"
-	"github.com/gobackplane/backplane/redis"
 )
 
 // resumeHub opens a node on a link of its own, which can be cut, and a hub whose clients can come back.
-func resumeHub(t *testing.T, url string) (*hubkit.Hub, *faultnet.Link) {
+func resumeHub(t *testing.T, k keeper) (*hubkit.Hub, *faultnet.Link) {
 	t.Helper()
 	var d net.Dialer
 	link := faultnet.New(d.DialContext)
 	o := quick()
 	o.Namespace = "ward"
-	hub, err := hubkit.New(storeNode(t, redis.New(redis.Options{URL: url, Dialer: link.Dial}), o), hubkit.Options{
+	hub, err := hubkit.New(storeNode(t, k.open(link.Dial), o), hubkit.Options{
 		Name: "ward", Resume: hubkit.ResumeOptions{
 			Keys:    []hubkit.ResumeKey{{ID: "k1", Secret: []byte("0123456789abcdef0123456789abcdef")}},
 			Restore: func(_ context.Context, r hubkit.Resumption) ([]string, error) { return r.Groups, nil },
@@ -55,16 +53,17 @@ func newestToken(ctx context.Context, t *testing.T, sock *conntest.Conn) string 
 	}
 }
 
-// Over a real Redis, with the rights that the documentation asks for: a client comes back while its instance is silent, and is in its
+// Over a real server, with the rights that the documentation asks for: a client comes back while its instance is silent, and is in its
 // groups; when the server ends its session, it does not come back, although all that knew of that are gone; and its ghost is closed when
 // the silent ones are heard again.
-func TestResumeOverRedis(t *testing.T) {
-	server := redisserver.Start(t, redisserver.Options{Users: []string{"ward " + fmt.Sprintf(rights, "ward") + fmt.Sprintf(storeRights, "ward")}})
-	url := server.URLAs("ward", "secret")
+func TestResumeOverAStore(t *testing.T) { overKeepers(t, testResume) }
+
+func testResume(t *testing.T, k keeper) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wardboardPatience)
 	defer cancel()
-	a, linkA := resumeHub(t, url)
-	b, linkB := resumeHub(t, url)
+	a, linkA := resumeHub(t, k)
+	b, linkB := resumeHub(t, k)
 
 	sock := conntest.New()
 	old, err := a.Connect(ctx, sock, hubkit.ConnectOptions{User: "nurse"})
@@ -100,15 +99,16 @@ func TestResumeOverRedis(t *testing.T) {
 		t.Errorf("disconnect: %d, %v", n, err)
 	}
 	linkB.Blackhole() // at once: it has told nobody but the store
-	keys, _ := server.Do("KEYS", "*").([]any)
-	if len(keys) != 1 {
-		t.Fatalf("the keys are %v", keys)
+	kept := k.kept(t)
+	if len(kept) != 1 {
+		t.Fatalf("the keys are %v", kept)
 	}
-	key, _ := keys[0].(string)
-	if ttl, _ := server.Do("TTL", key).(int64); ttl < 14*60 || ttl > 15*60 || !strings.Contains(key, "sessions/ward/") {
-		t.Errorf("%s lasts %d s", key, ttl)
+	for key, ttl := range kept {
+		if ttl < 14*time.Minute || ttl > 15*time.Minute+10*time.Second || !strings.Contains(key, "sessions/ward/") {
+			t.Errorf("%s lasts %v", key, ttl)
+		}
 	}
-	late, _ := resumeHub(t, url)
+	late, _ := resumeHub(t, k)
 	if _, err = late.Connect(ctx, conntest.New(), hubkit.ConnectOptions{Resume: token}); !errors.Is(err, hubkit.ErrResumeEnded) {
 		t.Errorf("a newcomer: %v, want ErrResumeEnded", err)
 	}

@@ -14,7 +14,9 @@ import (
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/integration/natsserver"
 	"github.com/gobackplane/backplane/integration/redisserver"
+	"github.com/gobackplane/backplane/nats"
 	"github.com/gobackplane/backplane/redis"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -27,6 +29,15 @@ func overStores(t *testing.T, timed bool, f func(t *testing.T, open transport.Op
 		t.Run("miniredis", func(t *testing.T) { f(t, redis.URL("redis://"+miniredis.RunT(t).Addr())) })
 	}
 	t.Run("redis-server", func(t *testing.T) { f(t, redis.URL(redisserver.Start(t, redisserver.Options{}).URL())) })
+	t.Run("nats-server", func(t *testing.T) { f(t, nats.URL(natsserver.Start(t, natsserver.Options{JetStream: true}).URL())) })
+	t.Run("nats cluster", func(t *testing.T) {
+		c := jetStreamCluster(t, natsserver.Options{})
+		next := -1
+		f(t, func(config transport.Config) (transport.Transport, error) { // each node at another server
+			next++
+			return nats.New(nats.Options{URL: c.Servers[next%3].URL(), Replicas: 3})(config)
+		})
+	})
 }
 
 // storeNode opens a node that ends with the test.
@@ -177,6 +188,36 @@ func TestStoreLosesNoUpdate(t *testing.T) {
 	})
 }
 
+// A new time to live is no new revision: who has seen the value can replace it still.
+func TestStoreExpireIsNoChange(t *testing.T) {
+	overStores(t, false, func(t *testing.T, open transport.Opener) {
+		a, b := storeIn(t, open, "ward"), storeIn(t, open, "ward")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		r, err := a.Create(ctx, "k", []byte("0"), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var work sync.WaitGroup
+		work.Go(func() {
+			for ctx.Err() == nil {
+				if err := b.Expire(ctx, "k", time.Hour); err != nil && ctx.Err() == nil {
+					t.Errorf("Expire: %v", err)
+					return
+				}
+			}
+		})
+		for n := 1; n <= 50; n++ {
+			holds(t, "meanwhile", a, "k", strconv.AppendInt(nil, int64(n)-1, 10), r)
+			if r, err = a.Update(ctx, "k", strconv.AppendInt(nil, int64(n), 10), time.Hour, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		work.Wait()
+	})
+}
+
 // watch starts to watch a key; what it is told comes in on the channel, "" for nothing.
 func watch(t *testing.T, s backplane.Store, key string) <-chan string {
 	t.Helper()
@@ -247,19 +288,33 @@ func TestStoreExpires(t *testing.T) {
 	})
 }
 
+// killable is a server that can be killed and started again.
+type killable interface {
+	Kill()
+	Restart()
+}
+
 // A server that dies takes what it keeps in memory with it, and not what it keeps on disk. Meanwhile nothing is done, and
 // afterwards everything works without help.
-func TestStoreOverAKilledRedis(t *testing.T) {
+func TestStoreOverAKilledServer(t *testing.T) {
+	overRedis := func(config ...string) func(*testing.T) (killable, transport.Opener) {
+		return func(t *testing.T) (killable, transport.Opener) {
+			s := redisserver.Start(t, redisserver.Options{Config: config})
+			return s, redis.URL(s.URL())
+		}
+	}
 	for what, row := range map[string]struct {
-		config []string
-		keeps  bool
+		start func(*testing.T) (killable, transport.Opener)
+		keeps bool
 	}{
-		"in memory": {nil, false},
-		"on disk":   {[]string{"appendonly yes", "appendfsync always"}, true},
+		"Redis in memory": {overRedis(), false},
+		"Redis on disk":   {overRedis("appendonly yes", "appendfsync always"), true},
+		"NATS in memory":  {natsInMemory, false},
+		"NATS on disk":    {natsOnDisk, true},
 	} {
 		t.Run(what, func(t *testing.T) {
-			server := redisserver.Start(t, redisserver.Options{Config: row.config})
-			n := storeNode(t, redis.URL(server.URL()), quick())
+			server, open := row.start(t)
+			n := storeNode(t, open, quick())
 			s, _ := n.Store()
 			told := watch(t, s, "k")
 			tells(t, told, "")

@@ -3,20 +3,67 @@ package integration_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/hubkit"
 	"github.com/gobackplane/backplane/hubkit/conntest"
+	"github.com/gobackplane/backplane/integration/natsserver"
 	"github.com/gobackplane/backplane/integration/redisserver"
+	"github.com/gobackplane/backplane/nats"
 	"github.com/gobackplane/backplane/redis"
+	"github.com/gobackplane/backplane/transport"
 )
 
+// keeper is a server whose store hubs use, as a user that has the documented rights and no others.
+type keeper struct {
+	open func(dial func(ctx context.Context, network, addr string) (net.Conn, error)) transport.Opener
+	kept func(t *testing.T) map[string]time.Duration // the keys with values, and how long they last
+}
+
+// overKeepers runs a test over every server that has a store.
+func overKeepers(t *testing.T, f func(t *testing.T, k keeper)) {
+	t.Run("redis-server", func(t *testing.T) {
+		server := redisserver.Start(t, redisserver.Options{Users: []string{"ward " + fmt.Sprintf(rights, "ward") + fmt.Sprintf(storeRights, "ward")}})
+		f(t, keeper{
+			open: func(dial func(ctx context.Context, network, addr string) (net.Conn, error)) transport.Opener {
+				return redis.New(redis.Options{URL: server.URLAs("ward", "secret"), Dialer: dial})
+			},
+			kept: func(t *testing.T) map[string]time.Duration {
+				t.Helper()
+				kept := map[string]time.Duration{}
+				keys, _ := server.Do("KEYS", "*").([]any)
+				for _, k := range keys {
+					key, _ := k.(string)
+					ttl, _ := server.Do("TTL", key).(int64)
+					kept[key] = time.Duration(ttl) * time.Second
+				}
+				return kept
+			},
+		})
+	})
+	t.Run("nats-server", func(t *testing.T) {
+		server := natsserver.Start(t, natsserver.Options{JetStream: true, Users: []string{
+			natsUser("ward", append(natsStoreRights("ward"), "ward.>"), `"ward.>"`), natsUser("test", []string{">"}, `">"`),
+		}})
+		f(t, keeper{
+			open: func(dial func(ctx context.Context, network, addr string) (net.Conn, error)) transport.Opener {
+				return nats.New(nats.Options{URL: server.URLAs("ward", "secret"), Dialer: dial})
+			},
+			kept: func(t *testing.T) map[string]time.Duration {
+				t.Helper()
+				return keptInBucket(t, jetStreamOf(t, server.URLAs("test", "secret")), "KV_backplane-ward")
+			},
+		})
+	})
+}
+
 // wardHub opens a node and a hub with memberships of users; both end with the test.
-func wardHub(t *testing.T, url string) *hubkit.Hub {
+func wardHub(t *testing.T, open transport.Opener) *hubkit.Hub {
 	t.Helper()
-	hub, err := hubkit.New(storeNode(t, redis.URL(url), backplane.Options{}), hubkit.Options{Name: "ward", UserGroups: true})
+	hub, err := hubkit.New(storeNode(t, open, backplane.Options{}), hubkit.Options{Name: "ward", UserGroups: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,11 +85,12 @@ func connectNurse(t *testing.T, hub *hubkit.Hub) (*hubkit.Connection, *conntest.
 	return c, sock
 }
 
-// Memberships work over a real Redis, whose clock ends them, with the rights that the documentation asks for.
-func TestUserGroupsOverRedis(t *testing.T) {
-	server := redisserver.Start(t, redisserver.Options{Users: []string{"ward " + fmt.Sprintf(rights, "ward") + fmt.Sprintf(storeRights, "ward")}})
-	open := func() *hubkit.Hub { return wardHub(t, server.URLAs("ward", "secret")) }
-	a, b := open(), open()
+// Memberships work over a real server, whose clock ends them, with the rights that the documentation asks for.
+func TestUserGroupsOverAStore(t *testing.T) { overKeepers(t, testUserGroups) }
+
+func testUserGroups(t *testing.T, k keeper) {
+	t.Helper()
+	a, b := wardHub(t, k.open(nil)), wardHub(t, k.open(nil))
 	present, sock := connectNurse(t, a)
 	if _, err := b.JoinUser(t.Context(), "nurse", "4B", time.Hour); err != nil && present.Groups() == nil { // b may be settling
 		t.Fatal(err)
@@ -62,18 +110,19 @@ func TestUserGroupsOverRedis(t *testing.T) {
 	if err != nil || len(groups) != 1 || groups[0].Group != "4B" || groups[0].Left > time.Hour || groups[0].Left < 50*time.Minute {
 		t.Errorf("the groups are %v, %v", groups, err)
 	}
-	keys, _ := server.Do("KEYS", "*").([]any)
-	if len(keys) != 1 {
-		t.Fatalf("the keys are %v", keys)
+	kept := k.kept(t)
+	if len(kept) != 1 {
+		t.Fatalf("the keys are %v", kept)
 	}
-	key, _ := keys[0].(string)
-	if ttl, _ := server.Do("TTL", key).(int64); ttl < 3000 || ttl > 3600 {
-		t.Errorf("%s lasts %d s", key, ttl)
+	for key, ttl := range kept {
+		if ttl < 3000*time.Second || ttl > 3610*time.Second {
+			t.Errorf("%s lasts %v", key, ttl)
+		}
 	}
 	if _, err = a.LeaveUser(t.Context(), "nurse", "4B"); err != nil && present.Groups() != nil {
 		t.Error(err)
 	}
-	if keys, _ = server.Do("KEYS", "*").([]any); len(keys) != 0 {
-		t.Errorf("left behind: %v", keys)
+	if kept = k.kept(t); len(kept) != 0 {
+		t.Errorf("left behind: %v", kept)
 	}
 }

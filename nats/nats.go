@@ -18,7 +18,18 @@
 // and with accounts the same under the account's users, or nsc edit user --allow-pubsub "ward.>". The server's
 // max_payload must be at least the node's MaxPayload and 4 KiB; with the defaults of both it is.
 //
-// The store (see [transport.Store]) is a JetStream key-value bucket; see [Options.Bucket].
+// The store (see [transport.Store]) is a JetStream key-value bucket, and needs a nats-server 2.11 or newer that has JetStream
+// on, with -js or jetstream {}. The user may then publish these as well:
+//
+//	publish: [
+//	  "ward.>", "$KV.backplane-ward.ward.>",
+//	  "$JS.API.STREAM.INFO.KV_backplane-ward", "$JS.API.STREAM.MSG.GET.KV_backplane-ward",
+//	  "$JS.API.STREAM.CREATE.KV_backplane-ward", "$JS.API.CONSUMER.CREATE.KV_backplane-ward.>"
+//	]
+//
+// CREATE of the stream is not needed where the bucket is there, and that of consumers lets Watch hear of changes at once, and not
+// within a second. What is missing is named in an [transport.ErrDenied]. Without JetStream, or with a bucket that cannot keep
+// what the store promises, every call of the store is [transport.ErrUnsupported] and says what to change; all else works.
 //
 // # How it works
 //
@@ -84,10 +95,12 @@ type Options struct {
 	// one, and a *server.Server of nats-server is one.
 	InProcess natsgo.InProcessConnProvider
 
-	// Bucket is the JetStream key-value bucket of the store. Default: "backplane-" and the namespace. It is made where it
-	// is absent.
+	// Bucket is the JetStream key-value bucket of the store. Default: "backplane-" and the namespace. The node that first misses
+	// it makes it, on disk. Where somebody else has made it, it must have a history of 1, let values end by themselves
+	// (nats kv add --marker-ttl=1m), and end none by its age; keys begin with the namespace, so several may share one.
 	Bucket string
-	// Replicas is how many servers keep the bucket, 1 to 5, when it is made. Default: 1.
+	// Replicas is how many servers of a cluster keep the bucket, 1 to 5, when it is made. Default: 1, and the values are away
+	// while that server is. A bucket that has another number is used as it is, with a warning.
 	Replicas int
 }
 

@@ -84,6 +84,11 @@ func (c *Cluster) config(i int, addr string) string {
 			routes = append(routes, strconv.Quote("nats-route://"+r.addr))
 		}
 	}
+	if c.Servers[i].opts.JetStream { // it counts the servers that are configured, and does not start alone
+		for k := range i {
+			routes = append(routes, strconv.Quote(fmt.Sprintf("nats-route://127.0.0.1:%d", 1+k))) // nobody is there
+		}
+	}
 	// Servers tell each other where the others are; nobody listens where this one says that it is, so that there is no
 	// second way to it. Clients are not told of other servers either.
 	return fmt.Sprintf(`cluster { name: "test", listen: %q, advertise: "127.0.0.1:1", no_advertise: true, routes: [%s] }`,
