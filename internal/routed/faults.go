@@ -54,7 +54,7 @@ func (c *Cluster) Deafen(id transport.NodeID) { c.on(id, func(n *node) { n.fault
 // Mute keeps from the server what a node sends, as Hang does.
 func (c *Cluster) Mute(id transport.NodeID) { c.on(id, func(n *node) { n.faults.mute = true }) }
 
-// Lose loses every frame for a node silently, until [Cluster.HealNode].
+// Lose loses what is published from now on for a node, silently, until [Cluster.HealNode].
 func (c *Cluster) Lose(id transport.NodeID) { c.on(id, func(n *node) { n.faults.lose = true }) }
 
 // HealNode ends all faults of a node. What waited is handed over, in order, before it returns; then the node is told that its

@@ -195,14 +195,12 @@ func (n *node) exchange(ctx context.Context, do func(*conn)) (sent bool, err err
 
 // receive hands a frame to the node, or does what a fault says.
 func (n *node) receive(channel string, data []byte) {
-	switch {
-	case n.faults.lose:
-	case n.faults.deaf:
+	if n.faults.deaf {
 		n.conn.held = append(n.conn.held, item{channel: channel, data: data})
-	default:
-		n.c.heard[n.id][channel]++
-		n.sink.Frame(transport.OnlyLink, channel, data)
+		return
 	}
+	n.c.heard[n.id][channel]++
+	n.sink.Frame(transport.OnlyLink, channel, data)
 }
 
 // wait blocks, without the lock, while something about the node is so and the context has not ended.

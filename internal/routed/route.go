@@ -23,6 +23,7 @@ type item struct {
 	due       time.Time
 	channel   string
 	data      []byte
+	lost      []*node // who does not get it, see Cluster.Lose
 	announces bool
 	wanted    bool
 }
@@ -132,7 +133,7 @@ func (w *way) arrive() {
 		}
 		switch {
 		case !it.announces:
-			w.to.deliver(it.channel, it.data) // and to no other server
+			w.to.deliver(it) // and to no other server
 		case it.wanted:
 			w.back.wanted[it.channel] = true
 		default:

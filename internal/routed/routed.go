@@ -112,12 +112,17 @@ func (c *Cluster) Missed() map[string]int {
 
 // publish hands a frame to the subscribers of a server and sends it to the servers that asked for it.
 func (s *server) publish(channel string, data []byte) {
-	data = slices.Clip(slices.Clone(data)) // one copy for all: nobody's append can reach into another's view
-	s.deliver(channel, data)
+	it := item{channel: channel, data: slices.Clip(slices.Clone(data))} // one copy for all: nobody's append can reach into another's view
+	for _, n := range s.c.nodes {
+		if n.faults.lose {
+			it.lost = append(it.lost, n)
+		}
+	}
+	s.deliver(it)
 	for _, w := range s.ways {
 		switch {
 		case w.up() && w.wanted[channel]:
-			w.send(item{channel: channel, data: data})
+			w.send(it)
 		case len(w.to.local[channel]) > 0:
 			s.c.missed[channel]++
 		}
@@ -125,9 +130,11 @@ func (s *server) publish(channel string, data []byte) {
 }
 
 // deliver hands a frame to the subscribers of a server.
-func (s *server) deliver(channel string, data []byte) {
-	for _, n := range s.local[channel] {
-		n.receive(channel, data)
+func (s *server) deliver(it item) {
+	for _, n := range s.local[it.channel] {
+		if !slices.Contains(it.lost, n) {
+			n.receive(it.channel, it.data)
+		}
 	}
 }
 
