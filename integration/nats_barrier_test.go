@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,7 +201,7 @@ func TestNATSClusterJoinsShareRounds(t *testing.T) {
 	var work sync.WaitGroup
 	for i := range 1000 {
 		work.Go(func() {
-			if _, err := nodes[0].Subscribe(t.Context(), backplane.Group(fmt.Sprint(i)), newListener().hear); err != nil {
+			if _, err := nodes[0].Subscribe(t.Context(), backplane.Group(strconv.Itoa(i)), newListener().hear); err != nil {
 				t.Error(err)
 			}
 		})
@@ -223,7 +224,7 @@ func TestNATSClusterNewcomerIsHeard(t *testing.T) {
 	var want int64
 	l := newListener()
 	for i := range newcomers {
-		room := backplane.Group(fmt.Sprint(i))
+		room := backplane.Group(strconv.Itoa(i))
 		if _, err := a.Subscribe(t.Context(), room, l.hear); err != nil {
 			t.Fatal(err)
 		}
@@ -323,12 +324,13 @@ func TestNATSMemberInAChild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println("member", n.ID())
+	say := func(args ...any) { _, _ = fmt.Fprintln(os.Stdout, args...) } // its parent reads it
+	say("member", n.ID())
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		if err := n.Publish(t.Context(), backplane.Group(lines.Text()), []byte("from the member")); err != nil {
-			fmt.Println("failed", err)
+			say("failed", err)
 		} else {
-			fmt.Println("published")
+			say("published")
 		}
 	}
 }
