@@ -278,7 +278,7 @@ const memberEnv = "BACKPLANE_TEST_MEMBER"
 
 func startMember(t *testing.T, url string) *member {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNATSMemberInAChild$", "-test.timeout=1m") //nolint:gosec // this very program
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNATSMemberInAChild$", "-test.timeout=1m")
 	cmd.Env = append(os.Environ(), memberEnv+"="+url)
 	in, err := cmd.StdinPipe()
 	if err != nil {
