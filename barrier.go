@@ -1,6 +1,7 @@
 package backplane
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -20,7 +21,9 @@ import (
 //   - A subscription is in force when a round that began after the server's confirmation is over. One round is for all that
 //     were confirmed before it began, so thousands of joins take a few.
 //   - The first round of a connection is its gate: the user's messages are held until it is over, since a member that
-//     subscribed before it knew us did not wait for us. Members answer the gate behind their subscriptions.
+//     subscribed before it knew us did not wait for us. Members answer the gate behind their subscriptions, and say whom they
+//     know: who is named and not known here, because its route is not up yet or because it has just died, has one probe
+//     interval to show up.
 //   - A round waits for each member until it answers, leaves, or is declared dead. What became of a question or its answer
 //     nobody knows while routes between servers come and go, so who is silent is asked again each probe interval.
 //   - Members that find each other only after their gates, or again after a silence, have missed something: debts.go.
@@ -157,6 +160,27 @@ func (b *barrier) condition() error {
 		return nil
 	}
 	return fmt.Errorf("%w%s", errRestoring, b.silent())
+}
+
+// causes lists the members that have not answered a round for too long, although their heartbeats may come: subscriptions wait
+// for them.
+func (b *barrier) causes(now time.Time) []Cause {
+	if b.cluster == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.current
+	if r == nil || now.Sub(r.begun) < b.l.n.o.ProbeTimeout {
+		return nil
+	}
+	var causes []Cause
+	for p := range r.waits {
+		err := fmt.Errorf("%w: subscriptions wait for its answer since %v", ErrUnavailable, now.Sub(r.begun).Round(time.Millisecond))
+		causes = append(causes, Cause{Kind: CauseMember, Node: nodeID(p), Err: err})
+	}
+	slices.SortFunc(causes, func(x, y Cause) int { return cmp.Compare(x.Node, y.Node) })
+	return causes
 }
 
 // silence names who keeps a round waiting, for an error; "" if nobody does.

@@ -182,6 +182,7 @@ func (n *Node) examine(now time.Time) Health {
 		}
 	}
 	h.Causes = append(h.Causes, n.members.causes(now)...)
+	h.Causes = append(h.Causes, n.membersLink.barrier.causes(now)...)
 	if k := n.interests.denials(); k > 0 {
 		h.Causes = append(h.Causes, Cause{Kind: CauseDenied, Err: fmt.Errorf("%w: %d subscriptions are refused", ErrDenied, k)})
 	}

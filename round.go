@@ -299,7 +299,7 @@ func (b *barrier) answered(p wire.Publisher, nonce uint64, named map[wire.Publis
 		r.company = true
 		for q, silent := range unknown {
 			if r.gate && r.waits[q] == nil && q != p && !r.heard[q] {
-				r.waits[q] = &awaited{until: now.Add(n.o.MemberTimeout - silent)}
+				r.waits[q] = &awaited{until: now.Add(min(n.o.MemberTimeout-silent, n.o.ProbeInterval))}
 				ask = append(ask, q)
 			}
 		}
