@@ -34,7 +34,7 @@ func TestFigureSubscribeAcrossServers(t *testing.T) {
 	if err := far.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the responder to be known", func() bool {
+	eventually(t, "the responder to be known", func() bool {
 		_, err := near.Request("echo", nil, time.Second)
 		return err == nil
 	})

@@ -53,7 +53,7 @@ func clustered(t *testing.T, o nats.Options, options backplane.Options) *backpla
 // acquainted waits until every node knows every other.
 func acquainted(t *testing.T, nodes ...*backplane.Node) {
 	t.Helper()
-	eventually(t, 10*time.Second, "the nodes to know one another", func() bool {
+	eventually(t, "the nodes to know one another", func() bool {
 		for _, n := range nodes {
 			if len(n.Members()) != len(nodes) || n.Health().State != backplane.Up {
 				return false
@@ -61,20 +61,6 @@ func acquainted(t *testing.T, nodes ...*backplane.Node) {
 		}
 		return true
 	})
-}
-
-// eventually looks again and again until something is so.
-func eventually(t *testing.T, patience time.Duration, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-		<-tick.C
-	}
 }
 
 // listener counts what comes of messages that are to be heard once each.
@@ -342,7 +328,7 @@ func two(t *testing.T) (a, b *backplane.Node, m *member) {
 	a = clustered(t, nats.Options{URL: cluster.Servers[0].URL()}, quickly())
 	b = clustered(t, nats.Options{URL: cluster.Servers[1].URL()}, quickly())
 	m = startMember(t, cluster.Servers[2].URL())
-	eventually(t, 10*time.Second, "the instances to know one another", func() bool {
+	eventually(t, "the instances to know one another", func() bool {
 		return len(a.Members()) == 3 && len(b.Members()) == 3 && a.Health().State == backplane.Up && b.Health().State == backplane.Up
 	})
 	return a, b, m
@@ -416,7 +402,7 @@ func TestNATSClusterKilledMember(t *testing.T) {
 		})
 	}
 	killed.signal(syscall.SIGKILL)
-	eventually(t, 10*time.Second, "the member to be declared dead", func() bool { return len(a.Members()) == 2 })
+	eventually(t, "the member to be declared dead", func() bool { return len(a.Members()) == 2 })
 	close(stop)
 	work.Wait()
 	slices.Sort(all)
@@ -445,7 +431,7 @@ func TestNATSClusterCutRoute(t *testing.T) {
 			before := story2(t, a, "before")
 			cluster.Cut(0, 1)
 			if long {
-				eventually(t, 10*time.Second, "the instances to miss each other", func() bool { return len(a.Members()) == 2 && len(b.Members()) == 2 })
+				eventually(t, "the instances to miss each other", func() bool { return len(a.Members()) == 2 && len(b.Members()) == 2 })
 			}
 			done := make(chan *numbered, 1)
 			go func() { done <- story2(t, a, "during") }()
@@ -472,7 +458,7 @@ func TestNATSClusterCutRoute(t *testing.T) {
 				}
 			}
 			for _, s := range []*numbered{before, during} {
-				eventually(t, 10*time.Second, "what was lost to be told", func() bool { return s.told() })
+				eventually(t, "what was lost to be told", func() bool { return s.told() })
 			}
 		})
 	}
