@@ -132,6 +132,11 @@ func (c *Cluster) Await() {
 func (c *Cluster) TryAwait() error {
 	deadline := time.Now().Add(startTimeout)
 	for i, s := range c.Servers {
+		if s.opts.JetStream && s.runs() {
+			if err := awaitJetStream(s, deadline); err != nil {
+				return fmt.Errorf("server %d: %w", i, err)
+			}
+		}
 		for j, to := range c.Servers {
 			c.mu.Lock()
 			off := i == j || c.off[pair{min(i, j), max(i, j)}]
@@ -175,6 +180,23 @@ func awaitInterest(from, to *Server, deadline time.Time) error {
 		}
 	}
 	return fmt.Errorf("no interest after %v", startTimeout)
+}
+
+// awaitJetStream returns when the servers have elected who leads their JetStream, and this one takes orders.
+func awaitJetStream(s *Server, deadline time.Time) error {
+	conn, err := s.connect()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for time.Now().Before(deadline) {
+		const pace = 100 * time.Millisecond
+		_, err = conn.Request("$JS.API.INFO", nil, pace)
+		if err == nil && s.Running().JetStreamIsCurrent() {
+			return nil
+		}
+	}
+	return fmt.Errorf("no JetStream after %v: %w", startTimeout, err)
 }
 
 // connect connects to a server without the network, as a user with all rights.

@@ -135,7 +135,27 @@ func (s *Server) load() (*server.Options, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	o.NoSigs = true // the test's process is not the server's
+	if s.opts.Namespaces {
+		o.CustomClientAuthentication = namespaces{}
+	}
 	return o, nil
+}
+
+// namespaces lets in users as Options.Namespaces says.
+type namespaces struct{}
+
+// Check is called by the server for every connection that says who it is.
+func (namespaces) Check(c server.ClientAuthentication) bool {
+	o := c.GetOpts()
+	if o.Username == operator && o.Password == operator {
+		return true
+	}
+	if o.Username == "" || o.Password != "secret" {
+		return false
+	}
+	own := &server.SubjectPermission{Allow: []string{o.Username + ".>"}}
+	c.RegisterUser(&server.User{Username: o.Username, Permissions: &server.Permissions{Publish: own, Subscribe: own}})
+	return true
 }
 
 // launch starts the server and waits until it takes connections.

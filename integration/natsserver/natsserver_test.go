@@ -162,6 +162,27 @@ func TestSetUsersWhileItRuns(t *testing.T) {
 	<-gone
 }
 
+func TestNamespacesAreUsers(t *testing.T) {
+	t.Parallel()
+	s := natsserver.Start(t, natsserver.Options{Namespaces: true})
+	for _, u := range []string{s.URL(), s.URLAs("ward", "wrong"), s.URLAs("", "secret")} {
+		if _, err := connect(t, u); !errors.Is(err, natsgo.ErrAuthorization) {
+			t.Errorf("%s: %v", u, err)
+		}
+	}
+	refused := make(chan error, 1)
+	ward := mustConnect(t, s.URLAs("ward", "secret"), natsgo.ErrorHandler(func(_ *natsgo.Conn, _ *natsgo.Subscription, err error) { refused <- err }))
+	sub := subscribe(t, ward, "ward.x")
+	publish(t, mustConnect(t, s.URLAs("operator", "operator")), "ward.x", "hello")
+	if got := next(t, sub); got != "hello" {
+		t.Errorf("heard %q", got)
+	}
+	publish(t, ward, "ward2.x", "hello")
+	if err := <-refused; !errors.Is(err, natsgo.ErrPermissionViolation) {
+		t.Error(err)
+	}
+}
+
 func TestTokenAndTLS(t *testing.T) {
 	t.Parallel()
 	kinds(t, natsserver.Options{TLS: true, ClientCert: true, Token: "secret"}, func(t *testing.T, s runner, _ func()) {

@@ -28,6 +28,10 @@ type Options struct {
 	// Users are the users, as they stand in the server's configuration between braces, for example
 	// `user: ward, password: secret, permissions: {publish: "ward.>", subscribe: "ward.>"}`.
 	Users []string
+	// Namespaces lets in whoever has the password "secret", to the subjects below the user's name and to no others; instead of
+	// Token and Users, for a server in this process. It is for tests that make up names as they go: a server that gets new
+	// users by SetUsers cuts off clients that are just connecting.
+	Namespaces bool
 	// MaxPayload is the largest message that the server takes. Default 1 MiB.
 	MaxPayload int
 	// JetStream turns it on, with a store in a folder that ends with the test.

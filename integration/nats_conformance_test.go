@@ -1,0 +1,103 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/conformance"
+	"github.com/gobackplane/backplane/integration/natsserver"
+	"github.com/gobackplane/backplane/nats"
+	"github.com/gobackplane/backplane/transport"
+)
+
+// natsAt opens instances at NATS servers by URL, through the suite's dialer.
+func natsAt(url func(conformance.Instance) string) conformance.Opener {
+	return conformance.Transport(func(in conformance.Instance) transport.Opener {
+		return nats.New(nats.Options{URL: url(in), Dialer: in.Dial})
+	}, backplane.Options{})
+}
+
+// at is the URL for all instances.
+func at(url string) func(conformance.Instance) string {
+	return func(conformance.Instance) string { return url }
+}
+
+// A natsBroker is a server that can be stopped and started again, which then has forgotten everything.
+type natsBroker interface {
+	Stop()
+	TryRestart() error
+}
+
+// killed is a Process as a natsBroker: it is killed.
+type killed struct{ *natsserver.Process }
+
+func (k killed) Stop() { k.Kill() }
+
+func restartsNATS(b natsBroker) conformance.Option {
+	return conformance.Broker(
+		func(context.Context, string) error { b.Stop(); return nil },
+		func(context.Context, string) error { return b.TryRestart() },
+	)
+}
+
+func TestConformanceNATS(t *testing.T) {
+	server := natsserver.Start(t, natsserver.Options{})
+	conformance.Test(t, natsAt(at(server.URL())), restartsNATS(server), conformance.Strict(overTCP...), ours,
+		conformance.Subject("nats", server.Version()))
+}
+
+func TestConformanceNATSProcess(t *testing.T) {
+	server := natsserver.StartProcess(t, natsserver.Options{})
+	conformance.Test(t, natsAt(at(server.URL())), restartsNATS(killed{server}), conformance.Strict(overTCP...), ours)
+}
+
+// Under TLS and with permissions the short form is enough: all that is different is how a connection is made, and what a
+// name may be.
+func TestConformanceNATSTLS(t *testing.T) {
+	server := natsserver.Start(t, natsserver.Options{TLS: true, ClientCert: true})
+	conformance.Test(t, natsAt(at(server.URL())), restartsNATS(server), conformance.Strict(overTCP...), ours, conformance.Short())
+}
+
+// Every instance logs in as a user that may use nothing but its own namespace, of which the suite draws one for each
+// property.
+func TestConformanceNATSPermissions(t *testing.T) {
+	server := natsserver.Start(t, natsserver.Options{Namespaces: true})
+	conformance.Test(t, natsAt(func(in conformance.Instance) string { return server.URLAs(in.Namespace, "secret") }),
+		restartsNATS(server), conformance.Strict(overTCP...), ours, conformance.Short())
+}
+
+// confined is a user of one namespace, as the documentation says.
+func confined(namespace string) string {
+	return fmt.Sprintf(`user: %s, password: secret, permissions: {publish: ["%s.>"], subscribe: ["%s.>"]}`, namespace, namespace, namespace)
+}
+
+// A permission on "ward.>" opens the namespace ward and not ward2.
+func TestNATSPermissionIsExactlyTheNamespace(t *testing.T) {
+	server := natsserver.Start(t, natsserver.Options{Users: []string{confined("ward")}})
+	open := func(namespace string) (*backplane.Node, error) {
+		return backplane.Open(t.Context(), nats.URL(server.URLAs("ward", "secret")), backplane.Options{Namespace: namespace})
+	}
+	n, err := open("ward")
+	if err != nil {
+		t.Fatalf("in its own namespace: %v", err)
+	}
+	if err := n.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, other := range []string{"ward2", "war"} {
+		n, err := open(other)
+		if !errors.Is(err, backplane.ErrDenied) {
+			t.Errorf("in %s: %v, want ErrDenied", other, err)
+		}
+		if n != nil {
+			_ = n.Close(t.Context())
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
