@@ -64,6 +64,6 @@
 //
 // # Transports
 //
-// Packages redis and inmem carry frames; package transport says what another one has to do, and package conformance
+// Packages redis, nats and inmem carry frames; package transport says what another one has to do, and package conformance
 // proves that it does.
 package backplane

@@ -9,7 +9,7 @@ import (
 // applications needs a Namespace. Relations between the times are checked by [Open].
 type Options struct {
 	// Namespace separates applications on one broker: 1 to 64 characters of a-z 0-9 _ -. Every channel name starts with
-	// it and a delimiter. Required where the broker may be shared (redis); default "default" for inmem.
+	// it and a delimiter. Required where the broker may be shared (redis, nats); default "default" for inmem.
 	Namespace string
 	// Label is shown to the other members, for people: a host name, say. At most 256 bytes. Default none.
 	Label string
