@@ -19,6 +19,20 @@ func TestDeployShowsTheNginxFileThatIsTested(t *testing.T) {
 	}
 }
 
+// So is the configuration of NATS servers.
+func TestDeployShowsTheNATSFileThatIsTested(t *testing.T) {
+	const file = "examples/wardboard/nats.conf"
+	_, section, _ := strings.Cut(read(t, "docs/deploy.md"), "\n## A NATS cluster behind hub servers\n")
+	_, block, ok := strings.Cut(section, "```\n")
+	block, _, ok2 := strings.Cut(block, "```\n")
+	if !ok || !ok2 || block != read(t, file) {
+		t.Errorf("the configuration of NATS servers in docs/deploy.md is not %s", file)
+	}
+	if !strings.Contains(read(t, "integration/nats_deploy_test.go"), `"nats.conf"`) {
+		t.Errorf("no test runs NATS servers with %s", file)
+	}
+}
+
 // The paths that Kubernetes is told to probe are served by the example of a drain and by the ward board.
 func TestDeployProbesPathsThatAreServed(t *testing.T) {
 	_, manifest, _ := strings.Cut(read(t, "docs/deploy.md"), "```yaml\n")

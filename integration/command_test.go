@@ -8,17 +8,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/gobackplane/backplane/integration/redisserver"
 )
 
 // The command proves a real server by URL, through connections that the suite can cut, and shows no password.
 func TestCommandConform(t *testing.T) {
-	server := redisserver.Start(t, redisserver.Options{Password: "secret"})
 	program := filepath.Join(t.TempDir(), "backplane")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/gobackplane/backplane/cmd/backplane").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	overEachBroker(t, func(t *testing.T, url string) { testCommandConform(t, program, url) })
+}
+
+func testCommandConform(t *testing.T, program, url string) {
+	t.Helper()
 	conform := func(url string, args ...string) (int, string) {
 		cmd := exec.CommandContext(t.Context(), program, append([]string{"conform", "-v", "-short"}, args...)...)
 		cmd.Env = append(os.Environ(), "BACKPLANE_URL="+url)
@@ -30,7 +32,6 @@ func TestCommandConform(t *testing.T) {
 		}
 		return cmd.ProcessState.ExitCode(), out.String()
 	}
-	url := server.URLAs("default", "secret")
 	status, out := conform(url, "-run", "^(deliver/once|link/used|link/loss-is-loud|handler/panic)$")
 	if status != 0 || !strings.Contains(out, ": 4 proven") {
 		t.Errorf("status %d\n%s", status, out)

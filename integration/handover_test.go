@@ -10,19 +10,22 @@ import (
 	"github.com/gobackplane/backplane/dial"
 	"github.com/gobackplane/backplane/hubkit"
 	"github.com/gobackplane/backplane/hubkit/conntest"
-	"github.com/gobackplane/backplane/integration/redisserver"
 )
 
 // The job of the example is a process of its own, without clients, beside the instances of a hub.
 func TestHandover(t *testing.T) {
-	redis := redisserver.Start(t, redisserver.Options{})
 	program := filepath.Join(t.TempDir(), "handover")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./handover")
 	build.Dir = filepath.Join("..", "examples")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	url := redis.URL() + "?heartbeat=250ms&memberTimeout=2s" // the job waits for a member timeout
+	overEachBroker(t, func(t *testing.T, url string) { testHandover(t, program, url) })
+}
+
+func testHandover(t *testing.T, program, broker string) {
+	t.Helper()
+	url := broker + "?heartbeat=250ms&memberTimeout=2s" // the job waits for a member timeout
 	node, err := dial.URL(t.Context(), url, backplane.Options{Namespace: "wardboard"})
 	if err != nil {
 		t.Fatal(err)

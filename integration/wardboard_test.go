@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/gobackplane/backplane/integration/redisserver"
 )
 
 // wardboardPatience bounds every wait for the program and its page.
@@ -34,27 +32,31 @@ func TestWardboard(t *testing.T) {
 			checkWardboard(t, program, tc.status, tc.last, tc.args...)
 		}
 	})
-	// Three processes are a farm over one Redis; a fourth checks them.
+	t.Run("kill", func(t *testing.T) { checkWardboard(t, program, 0, "delivered 6 of 6", "-kill") })
+	overEachBroker(t, func(t *testing.T, url string) { testWardboardOver(t, program, url) })
+	t.Run("browser", func(t *testing.T) { testWardboardPage(t, program) })
+	t.Run("ward", func(t *testing.T) { testWardboardWard(t, program) })
+}
+
+// testWardboardOver runs processes that share a broker.
+func testWardboardOver(t *testing.T, program, broker string) {
+	t.Helper()
+	// Three processes are a farm; a fourth checks them.
 	t.Run("processes", func(t *testing.T) {
-		redis := redisserver.Start(t, redisserver.Options{})
 		var urls []string
 		for range 3 {
-			urls = append(urls, startWardboard(t, program, "-listen", "127.0.0.1:0", "-instances", "1", "-backplane", redis.URL()).url)
+			urls = append(urls, startWardboard(t, program, "-listen", "127.0.0.1:0", "-instances", "1", "-backplane", broker).url)
 		}
 		checkWardboard(t, program, 0, "delivered 9 of 9", "-connect", strings.Join(urls, ","))
-		checkWardboard(t, program, 0, "delivered 9 of 9", "-backplane", redis.URL())
+		checkWardboard(t, program, 0, "delivered 9 of 9", "-backplane", broker)
 	})
 	// One of three processes is killed in the middle of the check, with SIGKILL.
 	t.Run("kill", func(t *testing.T) {
-		checkWardboard(t, program, 0, "delivered 6 of 6", "-kill")
-		redis := redisserver.Start(t, redisserver.Options{})
-		out := checkWardboard(t, program, 0, "delivered 6 of 6", "-kill", "-backplane", redis.URL()+"?heartbeat=1s&memberTimeout=4s")
+		out := checkWardboard(t, program, 0, "delivered 6 of 6", "-kill", "-backplane", broker+"?heartbeat=1s&memberTimeout=4s")
 		if !strings.Contains(out, "s: 6 nurses; no answer from instance 127.0.0.1:") {
 			t.Errorf("the dead instance was never missing:\n%s", out)
 		}
 	})
-	t.Run("browser", func(t *testing.T) { testWardboardPage(t, program) })
-	t.Run("ward", func(t *testing.T) { testWardboardWard(t, program) })
 }
 
 func buildWardboard(t *testing.T) (program string) {

@@ -1,0 +1,20 @@
+package integration_test
+
+import (
+	"testing"
+
+	"github.com/gobackplane/backplane/integration/natsserver"
+	"github.com/gobackplane/backplane/integration/redisserver"
+)
+
+// overEachBroker runs a test of what is the same over all brokers, each a process that wants the password "secret". The URL
+// is one for package dial.
+func overEachBroker(t *testing.T, test func(t *testing.T, url string)) {
+	t.Helper()
+	t.Run("redis", func(t *testing.T) {
+		test(t, redisserver.Start(t, redisserver.Options{Password: "secret"}).URLAs("default", "secret"))
+	})
+	t.Run("nats", func(t *testing.T) {
+		test(t, natsserver.StartProcess(t, natsserver.Options{Token: "secret"}).URL())
+	})
+}
