@@ -158,6 +158,35 @@ func TestNATSServerThatHangs(t *testing.T) {
 	}
 }
 
+// An attempt to connect ends with its context, and with Close at once.
+func TestNATSConnectEnds(t *testing.T) {
+	for what, addresses := range map[string][]string{"one": {greeter(t, "")}, "several": {greeter(t, ""), greeter(t, "")}} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t, nats.New(nats.Options{Addresses: addresses}))
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			if err := r.Connect(ctx, transport.OnlyLink); !errors.Is(err, transport.ErrUnavailable) {
+				t.Errorf("Connect: %v", err)
+			}
+			outcome := make(chan error)
+			go func() { outcome <- r.Connect(t.Context(), transport.OnlyLink) }()
+			for range 1000 {
+				runtime.Gosched()
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := <-outcome; !errors.Is(err, transport.ErrClosed) {
+				t.Errorf("Connect while Close was called: %v", err)
+			}
+			if took := time.Since(began); took > 2*time.Second { // less than the transport's own time
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
 // A publish that has no answer in time leaves no connection whose answers could be taken for those to another.
 func TestNATSUnansweredPublishEndsTheLink(t *testing.T) {
 	r := connected(t, nats.URL(deadServer(t, false)))
@@ -395,6 +424,93 @@ func TestNATSDisconnectIsSilent(t *testing.T) {
 		}
 		if len(sink.down) > 0 {
 			t.Errorf("Down: %v", <-sink.down)
+		}
+	})
+}
+
+// Down is the last call, once, whatever is under way, and there is none after Disconnect.
+func TestNATSDownIsTheLastCall(t *testing.T) {
+	overNATSServer(t, func(t *testing.T, server *natsserver.Server, open transport.Opener) {
+		for range 20 {
+			sink := &numberedSink{}
+			tr := counting(t, open, sink)
+			if errs := tr.Subscribe(t.Context(), transport.OnlyLink, []string{"ward.a"}); errs != nil {
+				t.Fatal(errs[0])
+			}
+			frames := slices.Repeat([]transport.Frame{{Channel: "ward.a", Data: []byte("x")}}, 100)
+			var publisher sync.WaitGroup
+			publisher.Go(func() {
+				for ok := true; ok; {
+					ok = tr.Publish(t.Context(), transport.OnlyLink, frames) == nil
+				}
+			})
+			for sink.frames.Load() < 1000 {
+				runtime.Gosched()
+			}
+			server.KillClients()
+			select {
+			case err := <-sink.down:
+				if !errors.Is(err, transport.ErrUnavailable) {
+					t.Errorf("Down: %v", err)
+				}
+			case <-time.After(patience):
+				t.Fatal("no Down")
+			}
+			n := sink.frames.Load()
+			publisher.Wait()
+			if errs := tr.Subscribe(t.Context(), transport.OnlyLink, []string{"ward.a"}); len(errs) != 1 || !errors.Is(errs[0], transport.ErrUnavailable) {
+				t.Errorf("Subscribe: %v", errs)
+			}
+			tr.Disconnect(transport.OnlyLink)
+			if more := sink.frames.Load() - n; more > 0 || len(sink.down) > 0 {
+				t.Errorf("after Down: %d frames, %d times Down", more, len(sink.down))
+			}
+			if err := tr.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// Nothing of a transport is left when it is closed, whatever state it was in.
+func TestNATSLeavesNothing(t *testing.T) {
+	overNATSServer(t, func(t *testing.T, server *natsserver.Server, open transport.Opener) {
+		left := func() string {
+			buf := make([]byte, 4<<20)
+			var list []string
+			for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+				if strings.Contains(stack, "nats-io/nats.go") || strings.Contains(stack, "backplane/nats.") {
+					list = append(list, stack)
+				}
+			}
+			return strings.Join(list, "\n\n")
+		}
+		for i := range 20 {
+			tr := counting(t, open, &numberedSink{})
+			if errs := tr.Subscribe(t.Context(), transport.OnlyLink, []string{"ward.a", "ward.b"}); errs != nil {
+				t.Fatal(errs[0])
+			}
+			var calls sync.WaitGroup
+			calls.Go(func() { tr.Publish(t.Context(), transport.OnlyLink, []transport.Frame{{Channel: "ward.a"}}) })
+			switch i % 4 {
+			case 1:
+				server.KillClients()
+			case 2:
+				tr.Disconnect(transport.OnlyLink)
+			case 3:
+				calls.Go(func() { _ = tr.Connect(t.Context(), transport.OnlyLink) })
+			}
+			if err := tr.Close(); err != nil {
+				t.Error(err)
+			}
+			calls.Wait()
+		}
+		deadline := time.Now().Add(patience)
+		for left() != "" || server.Running().NumClients() > 0 {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d connections, and:\n%s", server.Running().NumClients(), left())
+			}
+			runtime.Gosched()
 		}
 	})
 }

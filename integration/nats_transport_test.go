@@ -17,14 +17,21 @@ import (
 
 // overNATS runs a test over a socket, over TLS, and without a network.
 func overNATS(t *testing.T, f func(t *testing.T, open transport.Opener)) {
+	overNATSServer(t, func(t *testing.T, _ *natsserver.Server, open transport.Opener) { f(t, open) })
+}
+
+func overNATSServer(t *testing.T, f func(t *testing.T, server *natsserver.Server, open transport.Opener)) {
 	t.Run("plain", func(t *testing.T) {
-		f(t, nats.URL(natsserver.Start(t, natsserver.Options{}).URL()))
+		server := natsserver.Start(t, natsserver.Options{})
+		f(t, server, nats.URL(server.URL()))
 	})
 	t.Run("TLS", func(t *testing.T) {
-		f(t, nats.URL(natsserver.Start(t, natsserver.Options{TLS: true}).URL()))
+		server := natsserver.Start(t, natsserver.Options{TLS: true})
+		f(t, server, nats.URL(server.URL()))
 	})
 	t.Run("in process", func(t *testing.T) {
-		f(t, nats.New(nats.Options{InProcess: natsserver.Start(t, natsserver.Options{}).Running()}))
+		server := natsserver.Start(t, natsserver.Options{})
+		f(t, server, nats.New(nats.Options{InProcess: server.Running()}))
 	})
 }
 

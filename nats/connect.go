@@ -123,19 +123,23 @@ const frameOverhead = 4 << 10
 // explain makes the error for a failed attempt.
 func (s *settings) explain(ctx context.Context, err error, d *dialer, server int) error {
 	addr := s.servers[server].addr
+	if refused := s.refusal(err); refused != nil {
+		return refused
+	}
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
-	if refused := s.refusal(err); refused != nil {
-		return refused
+	hint := ""
+	if s.tls != nil {
+		hint = " (if its TLS has handshake_first, lend a Conn with TLSHandshakeFirst)"
 	}
 	switch {
 	case d.err != nil && ctx.Err() == nil:
 		return unavailable(d.err, "cannot connect")
 	case ctx.Err() != nil:
-		return unavailable(ctx.Err(), "the server "+addr+" did not answer in time")
+		return unavailable(ctx.Err(), "the server "+addr+" did not answer in time"+hint)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return unavailable(context.DeadlineExceeded, "the server "+addr+" did not answer in time")
+		return unavailable(context.DeadlineExceeded, "the server "+addr+" did not answer in time"+hint)
 	}
 	return unavailable(errors.New(clean(err)), "the server "+addr+" did not let us in")
 }

@@ -111,20 +111,21 @@ const grace = 100 * time.Millisecond
 // bound returns a context for one exchange with the server. The connection is given up if the caller has not called release
 // soon after that ended.
 func (l *link) bound(ctx context.Context) (bounded context.Context, release func()) {
-	ctx, cancel := context.WithTimeout(ctx, l.bus.timeout)
-	over := make(chan struct{})
+	cancel := func() {}
+	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > l.bus.timeout {
+		ctx, cancel = context.WithTimeout(ctx, l.bus.timeout)
+	}
+	var over atomic.Bool
 	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-over:
-		case <-timer.C:
-			l.end(errUnanswered, false)
-		}
+		time.AfterFunc(grace, func() {
+			if !over.Load() {
+				l.end(errUnanswered, false)
+			}
+		})
 	})
 	return ctx, func() {
+		over.Store(true)
 		stop()
-		close(over)
 		cancel()
 	}
 }

@@ -112,11 +112,8 @@ func (l *link) owns(sub *natsgo.Subscription) bool {
 func (l *link) settled(ctx context.Context) error {
 	for {
 		last := l.nc.LastError()
-		if !errors.Is(last, natsgo.ErrPermissionViolation) && !errors.Is(last, natsgo.ErrMaxSubscriptionsExceeded) {
-			return nil
-		}
 		l.mu.Lock()
-		seen, news := l.newest == last, l.news //nolint:errorlint // the very one: each violation is another
+		seen, news := last == nil || l.newest == last, l.news //nolint:errorlint // the very one: each violation is another
 		l.mu.Unlock()
 		if seen {
 			return nil

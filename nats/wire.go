@@ -94,7 +94,8 @@ func (w *wire) Write(p []byte) (int, error) {
 	w.sent.Add(int64(len(p)))
 	n, err := w.Conn.Write(p)
 	if err != nil {
-		w.l.end(unavailable(err, "cannot write to the connection"), false)
+		err = unavailable(err, "cannot write to the connection")
+		w.l.end(err, false)
 	}
 	return n, err
 }
