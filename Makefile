@@ -42,7 +42,7 @@ docs: ## write docs/contract.md, docs/matrix.md and docs/hub-contract.md of the 
 	@go test -count=1 -run '^(TestContractDocument|TestMatrix)$$' ./conformance -update
 	@go test -count=1 -run '^TestHubContractDocument$$' ./conformance/hubtest -update
 
-report: ## prove inmem, miniredis and a real Redis, and write docs/reports
+report: ## prove inmem, miniredis, NATS and a real Redis, and write docs/reports
 	@bash scripts/report.sh
 
 figures: ## what the documentation claims of speed, memory and 200 idle nodes, over a real Redis

@@ -186,6 +186,29 @@ func TestOperatingShowsTheRightsThatAreTested(t *testing.T) {
 	}
 }
 
+// So are the permissions in NATS, also those for the store, and the package's comment and the cluster's configuration have the same.
+func TestDocumentsShowThePermissionsThatAreTested(t *testing.T) {
+	_, permissions, ok := strings.Cut(read(t, "integration/nats_conformance_test.go"), "password: secret, ")
+	permissions, _, _ = strings.Cut(permissions, "`")
+	permissions = strings.ReplaceAll(permissions, "%s", "ward")
+	for _, name := range []string{"docs/operating.md", "docs/deploy.md", "nats/nats.go"} {
+		if !ok || !strings.Contains(read(t, name), permissions) {
+			t.Errorf("%s does not show %q", name, permissions)
+		}
+	}
+	_, rights, _ := strings.Cut(read(t, "integration/nats_store_test.go"), "func natsStoreRights(")
+	rights, _, _ = strings.Cut(rights, "\n}\n")
+	subjects := regexp.MustCompile(`"(\$[A-Z.a-z]+[.-])"`).FindAllStringSubmatch(rights, -1)
+	if len(subjects) < 5 {
+		t.Fatalf("the test of the store's permissions has only %v", subjects)
+	}
+	for _, subject := range subjects {
+		if !strings.Contains(read(t, "docs/operating.md"), subject[1]) {
+			t.Errorf("docs/operating.md does not show that the store needs %s", subject[1])
+		}
+	}
+}
+
 func TestREADMEIsShort(t *testing.T) {
 	if lines := strings.Count(read(t, "README.md"), "\n"); lines > 200 {
 		t.Errorf("README.md has %d lines; 200 are enough, the rest belongs into docs", lines)

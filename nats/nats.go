@@ -11,7 +11,7 @@
 //
 //	authorization {
 //	  users = [
-//	    { user: ward, password: $WARD_PASSWORD, permissions: { publish: ["ward.>"], subscribe: ["ward.>"] } }
+//	    { user: ward, password: $WARD_PASSWORD, permissions: {publish: ["ward.>"], subscribe: ["ward.>"]} }
 //	  ]
 //	}
 //

@@ -25,3 +25,4 @@ mkdir -p docs/reports
 report . ./conformance TestInMemory inmem
 report integration . TestConformanceMiniredis miniredis
 report integration . TestConformanceRedis redis
+report integration . TestConformanceNATS nats
