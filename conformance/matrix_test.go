@@ -11,11 +11,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/conformance/internal/mutant"
 	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/internal/routed"
+	"github.com/gobackplane/backplane/transport"
 )
 
 // The suite is measured by the broken backplanes that it catches: each of package mutant has to fail the property that it
@@ -63,19 +67,80 @@ func gate(properties []Property, kills []kill) (wrong []string) {
 	return wrong
 }
 
+// center is what the instances of a world meet at.
+type center struct {
+	opener      func() transport.Opener // for the next instance
+	faults      func(transport.NodeID) mutant.Faults
+	stop, start func()
+}
+
+func newCenter(cluster bool) *center {
+	if cluster {
+		return newClusterCenter()
+	}
+	b := inmem.NewBroker()
+	return &center{
+		opener: b.Opener,
+		faults: func(id transport.NodeID) mutant.Faults {
+			return mutant.Faults{
+				Cut:    func() { b.Cut(id) },
+				Hang:   func() { b.Hang(id) },
+				Deafen: func() { b.Deafen(id) },
+				Mute:   func() { b.Mute(id) },
+				Lose:   func() { b.Drop(id, math.MaxInt, nil) },
+				Heal:   func() { b.Heal(id) },
+			}
+		},
+		stop: b.Stop, start: b.Start,
+	}
+}
+
+// newClusterCenter has five servers, and the next instance is connected to the next of them. The last two are far away.
+func newClusterCenter() *center {
+	const servers, near = 5, 3
+	c := routed.New(routed.Options{Servers: servers, Latency: 5 * time.Millisecond, Jitter: 20 * time.Millisecond, Seed: 1})
+	for far := near; far < servers; far++ {
+		for other := range far {
+			c.SetLatency(far, other, 100*time.Millisecond)
+		}
+	}
+	var next atomic.Int64
+	each := func(do func(int)) func() {
+		return func() {
+			for i := range servers {
+				do(i)
+			}
+		}
+	}
+	return &center{
+		opener: func() transport.Opener { return c.Opener(int(next.Add(1)-1) % servers) },
+		faults: func(id transport.NodeID) mutant.Faults {
+			return mutant.Faults{
+				Cut:    func() { c.CutNode(id) },
+				Hang:   func() { c.Hang(id) },
+				Deafen: func() { c.Deafen(id) },
+				Mute:   func() { c.Mute(id) },
+				Lose:   func() { c.Lose(id) },
+				Heal:   func() { c.HealNode(id) },
+			}
+		},
+		stop: each(c.Stop), start: each(c.Start),
+	}
+}
+
 // opener returns an opener of a mutant's instances, each world on a broker of its own, and the faults.
 func opener(m mutant.Mutant) (Opener, Option) {
 	var mu sync.Mutex
 	worlds := map[string]*mutant.World{}
-	brokers := map[string]*inmem.Broker{}
+	brokers := map[string]*center{}
 	nodes := map[string]*mutant.Node{} // by the address that they dial
 	open := func(ctx context.Context, in Instance) (backplane.Backplane, error) {
 		mu.Lock()
 		w, b := worlds[in.World], brokers[in.World]
 		if w == nil {
-			b = inmem.NewBroker()
+			b = newCenter(m.Cluster)
 			w = m.World(func(ctx context.Context, i mutant.Instance) (*backplane.Node, error) {
-				return backplane.Open(ctx, w.Transport(b.Opener()), backplane.Options{Namespace: i.Namespace, Label: i.Name, Logger: in.Logger})
+				return backplane.Open(ctx, w.Transport(b.opener()), backplane.Options{Namespace: i.Namespace, Label: i.Name, Logger: in.Logger})
 			})
 			worlds[in.World], brokers[in.World] = w, b
 		}
@@ -102,26 +167,19 @@ func opener(m mutant.Mutant) (Opener, Option) {
 		mu.Lock()
 		b := brokers[in.World]
 		mu.Unlock()
-		return Faults(n.Faults(mutant.Faults{
-			Cut:    func() { b.Cut(n.Node.ID()) },
-			Hang:   func() { b.Hang(n.Node.ID()) },
-			Deafen: func() { b.Deafen(n.Node.ID()) },
-			Mute:   func() { b.Mute(n.Node.ID()) },
-			Lose:   func() { b.Drop(n.Node.ID(), math.MaxInt, nil) },
-			Heal:   func() { b.Heal(n.Node.ID()) },
-		}))
+		return Faults(n.Faults(b.faults(n.Node.ID())))
 	}
 	stop := func(_ context.Context, world string) error {
 		mu.Lock()
 		defer mu.Unlock()
-		brokers[world].Stop()
+		brokers[world].stop()
 		return nil
 	}
 	start := func(_ context.Context, world string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		worlds[world].Restarted()
-		brokers[world].Start()
+		brokers[world].start()
 		return nil
 	}
 	return open, func(s *settings) {

@@ -41,6 +41,14 @@ func restartProperties() []Property {
 			Often: "a client library that connects again only what has been connected, an attempt to open that blocks the next one.",
 			Needs: NeedRestart | NeedTime, Since: "v1", about: []string{"must"}, run: restartNewcomer,
 		},
+		{
+			ID: "restart/first-words",
+			Says: "after a restart of the broker what an instance publishes as soon as it can is heard by all who had subscribed anew until then, or a " +
+				"gap tells it.",
+			Why:   "instances do not come back at the same time, and the first one does not wait for the last.",
+			Often: "servers of a cluster that take publishes before they have heard of one another's subscriptions.",
+			Needs: NeedRestart, Since: "v1", about: []string{"must", "lossIsLoud"}, run: restartFirstWords,
+		},
 	}
 }
 
@@ -145,6 +153,27 @@ func restartNewcomer(w *world) {
 	}
 	w.arrives(newcomer.publishAgain(room), []int{s.id})
 	newcomer.publish(room)
+}
+
+func restartFirstWords(w *world) {
+	w.needRestart()
+	crew, room := w.crew(), group("room")
+	var old []int
+	for _, n := range crew {
+		old = append(old, n.subscribe(room).id)
+	}
+	for i := range w.rounds(3) {
+		w.restartBroker(func() {})
+		w.each(len(crew), func(k int) {
+			n, next := crew[k], crew[(k+1)%len(crew)]
+			for j := range 3 {
+				to := group(fmt.Sprintf("room-%d-%d-%d", i, k, j))
+				s := n.subscribe(to)
+				w.arrives(next.publishAgain(to), []int{s.id})
+			}
+			w.arrives(next.publishAgain(room), old)
+		})
+	}
 }
 
 // reopen opens an instance in the place of one that was closed, under its name, as a restarted process does.

@@ -62,6 +62,11 @@ func subscribingProperties() []Property {
 			Often: "a limit of the client or broker that is silently exceeded.",
 			Needs: NeedTime, Since: "v1", about: []string{"must"}, run: subscribeMany,
 		},
+	}
+}
+
+func unsubscribingProperties() []Property {
+	return []Property{
 		{
 			ID:    "unsubscribe/barrier",
 			Says:  "once Close of a subscription has returned, its handler is not running and is not called again.",

@@ -23,9 +23,11 @@ const (
 	rulePublishData  = "Transport.Publish: Data is opaque bytes that belong to the engine; it is neither changed nor kept after Publish has returned."
 	ruleSubscribe    = "Transport.Subscribe: it returns when the broker has confirmed or refused every channel, with an error for each that was refused."
 	ruleSubscribeNow = "Transport.Subscribe: whatever the broker sends on a channel from the moment of its confirmation must reach the sink."
-	ruleUnsubscribe  = "Transport.Unsubscribe: it returns when the broker has confirmed; other channels are not touched."
-	ruleLimits       = "Transport.Limits: MaxFrame, MaxChannel and ChannelByte are what the broker can carry; the engine makes frames and names that fit."
-	ruleNamespace    = "Frame.Channel: it arrives with its namespace in place, is the name at the broker byte by byte, and no pattern."
+	ruleClustered    = "Clustered.Clustered: it reports whether the server behind the link has others beside it, or may have. A subscription and then a " +
+		"frame of one connection arrive at every other server in that order."
+	ruleUnsubscribe = "Transport.Unsubscribe: it returns when the broker has confirmed; other channels are not touched."
+	ruleLimits      = "Transport.Limits: MaxFrame, MaxChannel and ChannelByte are what the broker can carry; the engine makes frames and names that fit."
+	ruleNamespace   = "Frame.Channel: it arrives with its namespace in place, is the name at the broker byte by byte, and no pattern."
 )
 
 // transportRules has the rule for a property by its id, or by its chapter ("link/") where most of a chapter rests on one.
@@ -46,6 +48,8 @@ func transportRules() map[string]string {
 		"subscribe/barrier":      ruleSubscribeNow,
 		"subscribe/again":        ruleUnsubscribe,
 		"subscribe/churn":        ruleSubscribeNow,
+		"subscribe/crowd":        ruleClustered,
+		"subscribe/newcomer":     ruleClustered,
 		"subscribe/many":         "Transport.Subscribe: there may be tens of thousands of channels; they are cut into commands, several of them under way.",
 		"unsubscribe/":           ruleUnsubscribe,
 		"isolate/":               ruleNamespace,
@@ -79,9 +83,11 @@ func transportRules() map[string]string {
 		"link/one-way":           ruleDisconnect,
 		"link/torn":              ruleSinkDown,
 		"link/slow":              "Sink.Frame: it is called with whole frames, however the bytes came in.",
+		"link/first-words":       ruleClustered,
 		"link/flapping":          ruleConnectClean,
 		"link/state":             ruleSinkDown,
 		"restart/":               ruleConnect,
+		"restart/first-words":    ruleClustered,
 		"restart/loud":           ruleNoReconnect,
 		"clock/":                 "Config.Timeout: a single exchange is bounded by it on this machine's clock; no time of another machine is compared.",
 		"clock/idle":             ruleNoReconnect,

@@ -23,6 +23,7 @@ type carrier struct {
 	subscribe   func(ctx context.Context, channels []string) []error
 	unsubscribe func(ctx context.Context, channels []string) []error
 	close       func() error
+	clustered   func() bool
 	frame       func(channel string, data []byte) // what the healthy transport reports
 	down        func(cause error)
 
@@ -57,6 +58,10 @@ func (w *World) Transport(open transport.Opener) transport.Opener {
 			return healthy.Unsubscribe(ctx, transport.OnlyLink, channels)
 		}
 		c.close = healthy.Close
+		c.clustered = func() bool {
+			several, can := healthy.(transport.Clustered)
+			return can && several.Clustered(transport.OnlyLink)
+		}
 		c.frame = func(channel string, data []byte) { c.sink.Frame(transport.OnlyLink, channel, data) }
 		c.down = func(cause error) { c.sink.Down(transport.OnlyLink, cause) }
 		c.lie = func() {
@@ -95,6 +100,8 @@ func (c *carrier) Unsubscribe(ctx context.Context, _ transport.Link, channels []
 }
 
 func (c *carrier) Close() error { return c.close() }
+
+func (c *carrier) Clustered(transport.Link) bool { return c.clustered() }
 
 // carrierSink is what the healthy transport reports to.
 type carrierSink carrier

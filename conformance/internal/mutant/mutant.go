@@ -30,6 +30,8 @@ type Mutant struct {
 	Also []string
 	// Wire says that its instances publish over a connection that they dial, and that [Node.Serve] has the other end of.
 	Wire bool
+	// Cluster says that its instances are connected to different servers of a cluster, those from the fourth on far away.
+	Cluster bool
 
 	// world is called once for the instances of one property, and returns what breaks each of them.
 	world func(*World) func(*Node)
@@ -50,7 +52,7 @@ func All() []Mutant {
 	return slices.Concat(
 		delivery(), traces(), loads(), order(), drained(), subscribing(), unsubscribing(), isolation(), naming(), payload(), limits(),
 		handlers(), pressure(), overflows(), races(), contexts(), errings(), closing(), claims(), askings(), registrations(), asked(), views(),
-		links(), gaps(), outages(), afterwards(), voids(), doubts(), combinations(),
+		crowds(), comebacks(), clusters(), links(), gaps(), outages(), afterwards(), voids(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportSubjects(), transportFates(), transportGuesses(),
 		around(), told(), returns(), lost(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
