@@ -249,6 +249,9 @@ func TestNATSUserOfANamespace(t *testing.T) {
 			t.Fatal(errors.Join(errs...))
 		}
 	}
+	if errs := r.Unsubscribe(t.Context(), transport.OnlyLink, names); errs != nil { // also of what it was refused
+		t.Fatal(errors.Join(errs...))
+	}
 	if len(r.sink.gaps)+len(r.sink.downs) > 0 {
 		t.Errorf("gaps %v, downs %v", r.sink.gaps, r.sink.downs)
 	}

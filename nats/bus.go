@@ -174,15 +174,15 @@ func (b *bus) Publish(ctx context.Context, _ transport.Link, frames []transport.
 
 // Subscribe sends many SUBs, and one PING behind them.
 func (b *bus) Subscribe(ctx context.Context, _ transport.Link, channels []string) []error {
-	return b.change(ctx, (*link).enter, channels)
+	return b.change(ctx, subscribing, channels)
 }
 
 // Unsubscribe is the reverse.
 func (b *bus) Unsubscribe(ctx context.Context, _ transport.Link, channels []string) []error {
-	return b.change(ctx, (*link).leave, channels)
+	return b.change(ctx, unsubscribing, channels)
 }
 
-func (b *bus) change(ctx context.Context, act func(*link, context.Context, string) error, channels []string) []error {
+func (b *bus) change(ctx context.Context, v verb, channels []string) []error {
 	if len(channels) == 0 {
 		return nil
 	}
@@ -190,7 +190,7 @@ func (b *bus) change(ctx context.Context, act func(*link, context.Context, strin
 	if err != nil {
 		return all(len(channels), err)
 	}
-	return l.change(ctx, act, channels)
+	return l.change(ctx, v, channels)
 }
 
 // Clustered reports whether the server said that it belongs to a cluster.

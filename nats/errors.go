@@ -53,7 +53,11 @@ func denied(cause error, text string) error {
 	return &failure{class: transport.ErrDenied, text: text, cause: cause}
 }
 
+// uncertain is the error of what may have been taken. A cause that has a class loses it: it must not pass for a definite one.
 func uncertain(cause error) error {
+	if f, ok := errors.AsType[*failure](cause); ok {
+		return &failure{class: transport.ErrUncertain, text: f.text, cause: f.cause}
+	}
 	return &failure{class: transport.ErrUncertain, text: "the server did not answer", cause: cause}
 }
 

@@ -150,3 +150,35 @@ func TestBoundEndsWhatDoesNotReturn(t *testing.T) {
 		t.Errorf("%v, %v", l.cause, l.told)
 	}
 }
+
+// Requests for one channel are refused one after the other, and no others.
+func TestRoundsKnowWhatIsRefused(t *testing.T) {
+	t.Parallel()
+	names := []string{"ward.a", "ward.b", "ward.a", "ward.c"}
+	r := &round{size: len(names), name: func(i int) string { return names[i] }}
+	for i, want := range []bool{true, true, false} {
+		if got := r.refuse("ward.a", errPublish); got != want {
+			t.Errorf("refusal %d: %v", i, got)
+		}
+	}
+	if r.refuse("ward.d", errPublish) {
+		t.Error("a channel that was not asked for")
+	}
+	for i, err := range r.errs {
+		if (err != nil) != (names[i] == "ward.a") {
+			t.Errorf("request %d: %v", i, err)
+		}
+	}
+}
+
+// What may have been taken does not look as if it had not.
+func TestUncertainIsNothingElse(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []error{unavailable(context.Canceled, "x"), denied(context.Canceled, "x"), context.Canceled} {
+		err := uncertain(cause)
+		if !errors.Is(err, transport.ErrUncertain) || !errors.Is(err, context.Canceled) ||
+			errors.Is(err, transport.ErrUnavailable) || errors.Is(err, transport.ErrDenied) {
+			t.Errorf("%v", err)
+		}
+	}
+}

@@ -17,6 +17,7 @@ type verb int
 const (
 	publishing verb = iota
 	subscribing
+	unsubscribing
 )
 
 // round is a row of requests with a PING behind them. What the server refuses it says before it answers that.
@@ -38,20 +39,22 @@ func (r *round) set(i int, err error) {
 	r.errs[i] = err
 }
 
-// refuse marks the request for a channel as refused. It returns false if there is none, or if that was said already.
+// refuse marks the first request for a channel that is not marked yet as refused. It returns false if there is none.
 func (r *round) refuse(channel string, err error) bool {
 	if r.index == nil {
 		r.index = make(map[string]int, r.size)
-		for i := range r.size {
+		for i := r.size - 1; i >= 0; i-- {
 			r.index[r.name(i)] = i
 		}
 	}
 	i, ok := r.index[channel]
-	if !ok || r.errs != nil && r.errs[i] != nil {
-		return false
+	for ; ok && i < r.size; i++ {
+		if r.name(i) == channel && (r.errs == nil || r.errs[i] == nil) {
+			r.set(i, err)
+			return true
+		}
 	}
-	r.set(i, err)
-	return true
+	return false
 }
 
 func (l *link) begin(r *round) {

@@ -1,8 +1,6 @@
 package nats
 
-import (
-	"context"
-)
+import "context"
 
 // How many requests stand before one PING. At each refusal nats.go looks through all subscriptions there are, with its lock
 // held: with 100,000 of them that takes 5 to 15 ms. A thousand refusals behind one another would hold everything up until the
@@ -22,7 +20,7 @@ func (l *link) batch() int {
 }
 
 // change sends requests for the channels and returns when all of them are confirmed or refused.
-func (l *link) change(ctx context.Context, act func(*link, context.Context, string) error, channels []string) []error {
+func (l *link) change(ctx context.Context, v verb, channels []string) []error {
 	if ctx.Err() != nil {
 		return all(len(channels), unavailable(ctx.Err(), "nothing was sent"))
 	}
@@ -52,7 +50,7 @@ func (l *link) change(ctx context.Context, act func(*link, context.Context, stri
 	size := l.batch()
 	for from := 0; from < len(channels); {
 		part := channels[from:min(from+size, len(channels))]
-		refused, err := l.ask(ctx, act, part)
+		refused, err := l.ask(ctx, v, part)
 		for i, err := range refused {
 			if err != nil {
 				fail(from+i, err)
@@ -74,13 +72,18 @@ func (l *link) change(ctx context.Context, act func(*link, context.Context, stri
 
 // ask sends requests, with one PING behind them. What the server refused is in errs; the others are confirmed unless there
 // is err.
-func (l *link) ask(ctx context.Context, act func(*link, context.Context, string) error, channels []string) (errs []error, err error) {
+func (l *link) ask(ctx context.Context, v verb, channels []string) (errs []error, err error) {
 	ctx, release := l.bound(ctx)
 	defer release()
-	r := &round{verb: subscribing, size: len(channels), name: func(i int) string { return channels[i] }}
+	r := &round{verb: v, size: len(channels), name: func(i int) string { return channels[i] }}
 	l.begin(r)
 	for _, channel := range channels {
-		if err = act(l, ctx, channel); err != nil {
+		if v == subscribing {
+			err = l.enter(ctx, channel)
+		} else {
+			err = l.leave(channel)
+		}
+		if err != nil {
 			break
 		}
 	}
@@ -100,7 +103,7 @@ func (l *link) ask(ctx context.Context, act func(*link, context.Context, string)
 	}
 	for i, refused := range errs {
 		if refused != nil {
-			_ = l.leave(ctx, channels[i])
+			_ = l.leave(channels[i])
 		}
 	}
 	return errs, err
@@ -128,7 +131,7 @@ func (l *link) enter(ctx context.Context, channel string) error {
 }
 
 // leave unsubscribes, unless that was done before.
-func (l *link) leave(_ context.Context, channel string) error {
+func (l *link) leave(channel string) error {
 	l.mu.Lock()
 	sub := l.subs[channel]
 	delete(l.subs, channel)
