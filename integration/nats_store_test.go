@@ -62,12 +62,12 @@ func keptInBucket(t *testing.T, js jetstream.JetStream, name string) map[string]
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Header.Get("KV-Operation") != "" {
-			continue
-		}
 		seconds, err := strconv.Atoi(m.Header.Get("Nats-TTL"))
 		if err != nil {
-			t.Errorf("%s: %v", subject, err)
+			t.Errorf("%s stays for ever: %v", subject, err)
+		}
+		if m.Header.Get("KV-Operation") != "" {
+			continue
 		}
 		kept[subject] = time.Duration(seconds) * time.Second
 	}
@@ -201,6 +201,42 @@ func TestNATSStoreSaysWhatIsWrong(t *testing.T) {
 			wants(t, "Watch", s.Watch(ctx, "k", nil), backplane.ErrUnsupported)
 		})
 	}
+}
+
+// Whoever watches is told at once, and leaves nothing behind.
+func TestNATSStoreWatchIsToldAtOnce(t *testing.T) {
+	server := natsserver.Start(t, natsserver.Options{JetStream: true})
+	s := storeIn(t, nats.URL(server.URL()), "ward")
+	ctx, cancel := context.WithCancel(t.Context())
+	told, ended := make(chan *backplane.Entry), make(chan error, 1)
+	go func() { ended <- s.Watch(ctx, "k", func(e *backplane.Entry) { told <- e }) }()
+	<-told
+	stream, err := jetStreamOf(t, server.URL()).Stream(t.Context(), "KV_backplane-ward")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const changes = 10
+	began := time.Now()
+	r, err := s.Create(t.Context(), "k", nil, 0)
+	for range changes {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := <-told; e == nil || e.Revision != r {
+			t.Fatalf("told was %+v, want revision %x", e, r)
+		}
+		r, err = s.Update(t.Context(), "k", nil, time.Hour, r)
+	}
+	if took := time.Since(began); took > changes*time.Second/2 {
+		t.Errorf("%d changes were told in %v", changes, took)
+	}
+	<-told
+	cancel()
+	wants(t, "Watch", <-ended, context.Canceled)
+	eventually(t, "the consumer is removed", func() bool {
+		info, err := stream.Info(t.Context())
+		return err == nil && info.State.Consumers == 0
+	})
 }
 
 // A bucket made by an operator, with more than the store asks for, is used.

@@ -271,11 +271,20 @@ func TestStoreExpires(t *testing.T) {
 			t.Fatal(err)
 		}
 		tells(t, told, "s")
-		wants(t, "Expire", b.Expire(ctx, "short", 2500*time.Millisecond), nil)
-		tells(t, told, "") // by now the times of the other two would be over, too
-		_, err = a.Get(ctx, "short")
+		const left = 2500 * time.Millisecond
+		before := time.Now()
+		wants(t, "Expire", b.Expire(ctx, "short", left), nil)
+		eventually(t, "the value ends", func() bool {
+			_, err = a.Get(ctx, "short")
+			return err != nil
+		})
+		if lasted := time.Since(before); lasted < left {
+			t.Errorf("it lasted %v, and should %v", lasted, left)
+		}
 		wants(t, "Get of what has ended", err, backplane.ErrKeyNotFound)
+		tells(t, told, "") // by now the times of the other two would be over, too
 		holds(t, "replaced without an end", a, "replaced", []byte("R"), r)
+		wants(t, "Expire, when it is no more new", b.Expire(ctx, "kept", time.Hour), nil)
 		if e, err := a.Get(ctx, "kept"); err != nil || string(e.Value) != "k" || e.Age < 2*time.Second {
 			t.Errorf("what was to stay is %q of age %v, %v", e.Value, e.Age, err)
 		}

@@ -55,6 +55,16 @@ func TestStoreEnvelope(t *testing.T) {
 	}
 }
 
+// Ages and ends are by the server's clock, whatever ours says.
+func TestStoreTellsTheServersTime(t *testing.T) {
+	const ahead = 2 * time.Hour
+	seen := time.Now()
+	v := &view{at: seen.Add(-time.Second), time: seen.Add(ahead)}
+	if off := v.now().Sub(time.Now()) - ahead; off < time.Second-100*time.Millisecond || off > time.Second {
+		t.Errorf("a second after it was seen the server's clock is at %v, want one second", off)
+	}
+}
+
 func TestStoreNeedsAServerThatEndsValues(t *testing.T) {
 	for version, want := range map[string]bool{
 		"2.9.25": false, "2.10.22": false, "2.11.0": true, "2.11.0-RC.1": true, "2.15.2": true, "3.0.0": true, "1.4.1": false, "v2.10.1": false, "dev": true,
