@@ -12,17 +12,20 @@ import (
 	"time"
 
 	"github.com/gobackplane/backplane"
+	"github.com/gobackplane/backplane/integration/natsserver"
 	"github.com/gobackplane/backplane/integration/redisserver"
 	"github.com/gobackplane/backplane/internal/faultnet"
+	"github.com/gobackplane/backplane/nats"
 	"github.com/gobackplane/backplane/redis"
+	"github.com/gobackplane/backplane/transport"
 )
 
-// Three instances exchange messages over a real redis-server while something fails, at seeded moments, again and again.
+// Three instances exchange messages over real servers while something fails, at seeded moments, again and again.
 // Afterwards every subscription's story is judged: each message that a publish said was taken is heard once and in
 // order, or there is a gap in its place; what failed definitely is heard by nobody; and everything works again.
 
 const (
-	moments   = 20
+	moments   = 20 // a fault each
 	instances = 3
 	groups    = 4
 	faultSeed = 20261125
@@ -75,13 +78,58 @@ type farm struct {
 
 func group(g int) backplane.Address { return backplane.Group(fmt.Sprintf("group %d", g)) }
 
-func newFarm(t *testing.T, server *redisserver.Server) *farm {
+// opens makes the opener of an instance, whose connections dial makes.
+type opens func(instance int, dial faultnet.DialFunc) transport.Opener
+
+// broker is a server that can be treated as happens to servers, and who connects to it.
+type broker struct {
+	process
+
+	open        opens
+	connections int // of an instance
+}
+
+type process interface {
+	Kill()
+	Restart()
+	Freeze()
+	Thaw()
+}
+
+// onEachBroker runs a test over servers of each kind, a process each.
+func onEachBroker(t *testing.T, test func(t *testing.T, b broker)) {
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		server := redisserver.Start(t, redisserver.Options{})
+		test(t, broker{process: server, open: atRedis(server), connections: 2})
+	})
+	t.Run("nats", func(t *testing.T) {
+		t.Parallel()
+		server := natsserver.StartProcess(t, natsserver.Options{})
+		test(t, broker{process: server, open: atNATS(server.URL()), connections: 1})
+	})
+}
+
+func atRedis(server *redisserver.Server) opens {
+	return func(_ int, dial faultnet.DialFunc) transport.Opener {
+		return redis.New(redis.Options{URL: server.URL(), Dialer: dial})
+	}
+}
+
+// atNATS gives the instances one server after another.
+func atNATS(urls ...string) opens {
+	return func(i int, dial faultnet.DialFunc) transport.Opener {
+		return nats.New(nats.Options{URL: urls[i%len(urls)], Dialer: dial})
+	}
+}
+
+func newFarm(t *testing.T, open opens, o backplane.Options) *farm {
 	t.Helper()
 	f := &farm{index: map[backplane.NodeID]int{}, stop: make(chan struct{})}
 	for i := range f.nodes {
 		var d net.Dialer
 		f.links[i] = faultnet.New(d.DialContext)
-		n, err := backplane.Open(t.Context(), redis.New(redis.Options{URL: server.URL(), Dialer: f.links[i].Dial}), quick())
+		n, err := backplane.Open(t.Context(), open(i, f.links[i].Dial), o)
 		if err != nil {
 			t.Fatalf("Open: %v", err)
 		}
@@ -298,19 +346,23 @@ func (f *farm) judge(t *testing.T, i, g int, s *story) (gaps int) {
 }
 
 // underFaults runs a farm and does something to it at seeded moments.
-func underFaults(t *testing.T, fault func(t *testing.T, f *farm, server *redisserver.Server, r *rand.Rand)) {
-	t.Parallel()
-	server := redisserver.Start(t, redisserver.Options{})
-	f := newFarm(t, server)
-	r := rand.New(rand.NewPCG(faultSeed, uint64(len(t.Name()))))
-	for range moments {
-		wait := time.NewTimer(time.Duration(20+r.IntN(100)) * time.Millisecond)
-		<-wait.C
-		fault(t, f, server, r)
-		f.settle(t)
-	}
+func underFaults(t *testing.T, open opens, fault func(f *farm, r *rand.Rand)) {
+	t.Helper()
+	f := newFarm(t, open, quick())
+	f.suffer(t, moments, fault)
 	if gaps, _ := f.finish(t); gaps == 0 {
 		t.Error("no gap was told at all: the faults missed")
+	}
+}
+
+// suffer does something to the farm at seeded moments, so many times.
+func (f *farm) suffer(t *testing.T, times int, fault func(f *farm, r *rand.Rand)) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(faultSeed, uint64(len(t.Name()))))
+	for range times {
+		<-time.After(time.Duration(20+r.IntN(100)) * time.Millisecond)
+		fault(f, r)
+		f.settle(t)
 	}
 }
 
@@ -319,26 +371,27 @@ func underFaults(t *testing.T, fault func(t *testing.T, f *farm, server *redisse
 func TestKilledPublishersAreNoGap(t *testing.T) {
 	t.Parallel()
 	server := redisserver.Start(t, redisserver.Options{})
-	f := newFarm(t, server)
-	r := rand.New(rand.NewPCG(faultSeed, 0))
-	for range moments {
-		<-time.After(time.Duration(20+r.IntN(100)) * time.Millisecond)
+	f := newFarm(t, atRedis(server), quick())
+	f.suffer(t, moments, func(*farm, *rand.Rand) {
 		server.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-		f.settle(t)
-	}
+	})
 	if gaps, uncertain := f.finish(t); gaps > 0 && uncertain == 0 {
 		t.Errorf("%d gaps, although every publish was taken or refused", gaps)
 	}
 }
 
 func TestNothingIsLostSilentlyWhenSubscribersAreKilled(t *testing.T) {
-	underFaults(t, func(_ *testing.T, _ *farm, server *redisserver.Server, _ *rand.Rand) {
+	t.Parallel()
+	server := redisserver.Start(t, redisserver.Options{})
+	underFaults(t, atRedis(server), func(*farm, *rand.Rand) {
 		server.Do("CLIENT", "KILL", "TYPE", "pubsub")
 	})
 }
 
 func TestNothingIsLostSilentlyWhenPublishersAreKilled(t *testing.T) {
-	underFaults(t, func(_ *testing.T, f *farm, server *redisserver.Server, r *rand.Rand) {
+	t.Parallel()
+	server := redisserver.Start(t, redisserver.Options{})
+	underFaults(t, atRedis(server), func(_ *farm, r *rand.Rand) {
 		server.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 		if r.IntN(2) == 0 {
 			server.Do("CLIENT", "KILL", "TYPE", "pubsub")
@@ -347,27 +400,36 @@ func TestNothingIsLostSilentlyWhenPublishersAreKilled(t *testing.T) {
 }
 
 func TestNothingIsLostSilentlyWhenTheServerRestarts(t *testing.T) {
-	underFaults(t, func(_ *testing.T, _ *farm, server *redisserver.Server, _ *rand.Rand) {
-		server.Kill()
-		server.Restart()
+	t.Parallel()
+	onEachBroker(t, func(t *testing.T, b broker) {
+		underFaults(t, b.open, func(*farm, *rand.Rand) {
+			b.Kill()
+			b.Restart()
+		})
 	})
 }
 
 func TestNothingIsLostSilentlyWhenTheServerFreezes(t *testing.T) {
-	underFaults(t, func(t *testing.T, f *farm, server *redisserver.Server, _ *rand.Rand) {
-		server.Freeze()
-		defer server.Thaw()
-		f.awaitDown(t, f.nodes[0])
+	t.Parallel()
+	onEachBroker(t, func(t *testing.T, b broker) {
+		underFaults(t, b.open, func(f *farm, _ *rand.Rand) {
+			b.Freeze()
+			defer b.Thaw()
+			f.awaitDown(t, f.nodes[0])
+		})
 	})
 }
 
 func TestNothingIsLostSilentlyWhenALinkStopsForwarding(t *testing.T) {
-	underFaults(t, func(t *testing.T, f *farm, _ *redisserver.Server, r *rand.Rand) {
-		i := r.IntN(instances)
-		dials := f.links[i].Dials()
-		f.links[i].Hang() // the sockets stay open, new ones work: as with a balancer that lost a flow
-		f.awaitDials(t, i, dials)
-		f.links[i].Heal()
+	t.Parallel()
+	onEachBroker(t, func(t *testing.T, b broker) {
+		underFaults(t, b.open, func(f *farm, r *rand.Rand) {
+			i := r.IntN(instances)
+			dials := f.links[i].Dials()
+			f.links[i].Hang() // the sockets stay open, new ones work: as with a balancer that lost a flow
+			f.awaitDials(t, i, dials+b.connections)
+			f.links[i].Heal()
+		})
 	})
 }
 
@@ -391,13 +453,13 @@ func (f *farm) awaitDown(t *testing.T, n *backplane.Node) {
 	}
 }
 
-// awaitDials waits until a node has dialed again.
-func (f *farm) awaitDials(t *testing.T, i, before int) {
+// awaitDials waits until a node has dialed so often.
+func (f *farm) awaitDials(t *testing.T, i, dials int) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for f.links[i].Dials() < before+2 {
+	for f.links[i].Dials() < dials {
 		if time.Now().After(deadline) {
 			t.Fatalf("node %d does not connect anew: %v", i, f.nodes[i].Health())
 		}

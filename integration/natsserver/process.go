@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +24,8 @@ import (
 type Process struct {
 	settings
 
+	cluster string // what the configuration says of it, if there is one
+
 	mu   sync.Mutex
 	cmd  *exec.Cmd     // guarded by mu
 	done chan struct{} // closed when cmd's process is gone; guarded by mu
@@ -31,6 +34,41 @@ type Process struct {
 // StartProcess starts a nats-server on a free port and returns when it answers. It is killed when the test ends. The
 // command is built on first use, in the version that this module requires.
 func StartProcess(t testing.TB, o Options) *Process {
+	t.Helper()
+	s := newProcess(t, o)
+	s.onFreePort(s.launch)
+	return s
+}
+
+// StartProcesses starts n servers that are a cluster, and returns when each of them answers; they may not know one another
+// yet.
+func StartProcesses(t testing.TB, n int, o Options) []*Process {
+	t.Helper()
+	routes := make([]string, n)
+	for i := range routes {
+		addr, err := freeAddr()
+		if err != nil {
+			t.Fatalf("natsserver: %v", err)
+		}
+		routes[i] = addr
+	}
+	servers := make([]*Process, n)
+	for i := range servers {
+		s := newProcess(t, o)
+		s.cluster = fmt.Sprintf("cluster { name: test, listen: %q, no_advertise: true, routes: [", routes[i])
+		for j, route := range routes {
+			if j != i {
+				s.cluster += strconv.Quote("nats-route://"+route) + " "
+			}
+		}
+		s.cluster += "] }"
+		s.onFreePort(s.launch)
+		servers[i] = s
+	}
+	return servers
+}
+
+func newProcess(t testing.TB, o Options) *Process {
 	t.Helper()
 	if _, err := command(); err != nil {
 		t.Fatalf("natsserver: build: %v", err)
@@ -42,7 +80,6 @@ func StartProcess(t testing.TB, o Options) *Process {
 			t.Logf("natsserver %s said:\n%s", s.Addr, s.output())
 		}
 	})
-	s.onFreePort(s.launch)
 	return s
 }
 
@@ -138,7 +175,7 @@ func (s *Process) launch() error {
 		return err
 	}
 	// A lame duck waits before it closes the first connection, for others that become lame too; there are none here.
-	config, err := s.write(`lame_duck_grace_period: "1ms"`, `lame_duck_duration: "30s"`)
+	config, err := s.write(`lame_duck_grace_period: "1ms"`, `lame_duck_duration: "30s"`, s.cluster)
 	if err != nil {
 		return err
 	}
