@@ -330,29 +330,30 @@ func TestNATSFloodLosesNothing(t *testing.T) {
 	}
 }
 
-// A sink that stands still is not waited for for ever: the server gives us up, and Disconnect does not wait either.
-func TestNATSOverload(t *testing.T) {
-	overload := func(t *testing.T) (*numberedSink, transport.Transport, *natsserver.Server, func()) {
-		server := natsserver.Start(t, natsserver.Options{Config: []string{"max_pending: 8MB", `write_deadline: "2s"`}})
-		sink := &numberedSink{gate: make(chan struct{})}
-		tr := counting(t, nats.URL(server.URL()), sink)
-		if errs := tr.Subscribe(t.Context(), transport.OnlyLink, []string{"ward.a"}); errs != nil {
-			t.Fatal(errs[0])
-		}
-		other := connected(t, nats.URL(server.URL()))
-		return sink, tr, server, func() {
-			other.published(t, "ward.a", "0")
-			frames := slices.Repeat([]transport.Frame{{Channel: "ward.a", Data: make([]byte, 100_000)}}, 50)
-			for server.Running().NumSlowConsumers() == 0 && t.Context().Err() == nil {
-				if errs := other.Publish(t.Context(), transport.OnlyLink, frames); errs != nil {
-					t.Fatal(errors.Join(errs...))
-				}
-			}
+// overloaded returns a transport that its server has given up because its sink stands still.
+func overloaded(t *testing.T) (*numberedSink, transport.Transport) {
+	t.Helper()
+	server := natsserver.Start(t, natsserver.Options{Config: []string{"max_pending: 8MB", `write_deadline: "2s"`}})
+	sink := &numberedSink{gate: make(chan struct{})}
+	tr := counting(t, nats.URL(server.URL()), sink)
+	if errs := tr.Subscribe(t.Context(), transport.OnlyLink, []string{"ward.a"}); errs != nil {
+		t.Fatal(errs[0])
+	}
+	other := connected(t, nats.URL(server.URL()))
+	other.published(t, "ward.a", "0")
+	frames := slices.Repeat([]transport.Frame{{Channel: "ward.a", Data: make([]byte, 100_000)}}, 50)
+	for server.Running().NumSlowConsumers() == 0 && t.Context().Err() == nil {
+		if errs := other.Publish(t.Context(), transport.OnlyLink, frames); errs != nil {
+			t.Fatal(errors.Join(errs...))
 		}
 	}
+	return sink, tr
+}
+
+// A sink that stands still is not waited for for ever: the server gives us up, and Disconnect does not wait either.
+func TestNATSOverload(t *testing.T) {
 	t.Run("Down", func(t *testing.T) {
-		sink, _, _, flood := overload(t)
-		flood()
+		sink, _ := overloaded(t)
 		close(sink.gate)
 		select {
 		case err := <-sink.down:
@@ -366,24 +367,40 @@ func TestNATSOverload(t *testing.T) {
 			t.Errorf("%d frames were read; what waits is bounded", n)
 		}
 	})
-	t.Run("Disconnect", func(t *testing.T) {
-		sink, tr, _, flood := overload(t)
-		flood()
-		ended := make(chan struct{})
-		go func() {
-			tr.Disconnect(transport.OnlyLink)
-			close(ended)
-		}()
-		if errs := tr.Publish(t.Context(), transport.OnlyLink, []transport.Frame{{Channel: "ward.a"}}); errs == nil {
-			t.Error("Publish on a link that is given up")
-		}
-		close(sink.gate) // the frame that the sink is in
-		<-ended
-		n := sink.frames.Load()
-		if n > 10 {
-			t.Errorf("%d frames were handed over while the link was given up", n)
-		}
-	})
+	for _, ended := range []bool{false, true} { // by itself before
+		t.Run(fmt.Sprintf("Disconnect, ended %v", ended), func(t *testing.T) {
+			sink, tr := overloaded(t)
+			if ended {
+				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+				defer cancel()
+				if errs := tr.Publish(ctx, transport.OnlyLink, []transport.Frame{{Channel: "ward.b"}}); errs == nil {
+					t.Error("an answer came through")
+				}
+			}
+			returned := make(chan struct{})
+			go func() {
+				tr.Disconnect(transport.OnlyLink)
+				close(returned)
+			}()
+			for { // until it has begun
+				errs := tr.Publish(t.Context(), transport.OnlyLink, []transport.Frame{{Channel: "ward.b"}})
+				if errs == nil {
+					t.Fatal("Publish on a link that is given up")
+				}
+				if strings.Contains(errs[0].Error(), "not connected") {
+					break
+				}
+			}
+			for range 1000 { // and this goroutine has had its turn
+				runtime.Gosched()
+			}
+			close(sink.gate) // the frame that the sink is in
+			<-returned
+			if n := sink.frames.Load(); n > 20 {
+				t.Errorf("%d frames were handed over while the link was given up", n)
+			}
+		})
+	}
 }
 
 // When Disconnect has returned the sink is not called any more.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
@@ -181,4 +182,46 @@ func TestUncertainIsNothingElse(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
+}
+
+// A subscription that is refused when its call has returned already counts as confirmed somewhere: the link ends.
+func TestLateRefusalEndsTheLink(t *testing.T) {
+	t.Parallel()
+	l := testLink(t)
+	r := &round{verb: subscribing}
+	l.begin(r)
+	l.begin(&round{verb: publishing})
+	l.notice(nil, nil, natsgo.ErrMaxSubscriptionsExceeded)
+	select {
+	case <-l.dead:
+		t.Fatal("the link ended although a call waits")
+	default:
+	}
+	if l.finish(r); !r.full {
+		t.Error("the call does not know")
+	}
+	l.notice(nil, nil, natsgo.ErrMaxSubscriptionsExceeded)
+	<-l.dead
+	if !errors.Is(l.cause, transport.ErrDenied) {
+		t.Error(l.cause)
+	}
+}
+
+// As long as refusals come it is not quiet.
+func TestQuietWaitsForTheLastRefusal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := testLink(t)
+		began := time.Now()
+		go func() {
+			for range 20 {
+				time.Sleep(grace / 2)
+				l.notice(nil, nil, natsgo.ErrBadHeaderMsg)
+			}
+		}()
+		l.quiet(t.Context())
+		if took := time.Since(began); took != 11*grace {
+			t.Errorf("it was quiet after %v", took)
+		}
+	})
 }
