@@ -60,7 +60,7 @@ func TestStoreTellsTheServersTime(t *testing.T) {
 	const ahead = 2 * time.Hour
 	seen := time.Now()
 	v := &view{at: seen.Add(-time.Second), time: seen.Add(ahead)}
-	if off := v.now().Sub(time.Now()) - ahead; off < time.Second-100*time.Millisecond || off > time.Second {
+	if off := time.Until(v.now()) - ahead; off < time.Second-100*time.Millisecond || off > time.Second {
 		t.Errorf("a second after it was seen the server's clock is at %v, want one second", off)
 	}
 }
