@@ -71,16 +71,6 @@ func hears(t *testing.T, heard <-chan string, want string) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // All nodes of one opener share a server, without a port; the last one that is closed ends it, and the next one starts it anew.
 func TestNodesOfOneOpenerShareAServer(t *testing.T) {
 	open := embedded.URL("nats+embedded:")
@@ -99,9 +89,25 @@ func TestNodesOfOneOpenerShareAServer(t *testing.T) {
 	}
 }
 
+func TestInstancesHearEachOther(t *testing.T) {
+	peers := []string{embedded.FreeAddress(t), embedded.FreeAddress(t), embedded.FreeAddress(t)}
+	var heard []<-chan string
+	var nodes []*backplane.Node
+	for _, listen := range peers {
+		n := opened(t, embedded.URL("nats+embedded://"+listen+"?secret=s&peers="+strings.Join(peers, ",")))
+		nodes, heard = append(nodes, n), append(heard, listening(t, n))
+	}
+	for i, n := range nodes {
+		publish(t, n, peers[i])
+		for _, h := range heard {
+			hears(t, h, peers[i])
+		}
+	}
+}
+
 // A server that cannot be started fails Open, and leaves nothing behind: the next attempt works.
 func TestOpenTellsWhatIsWrong(t *testing.T) {
-	listen := freeAddress(t)
+	listen := embedded.FreeAddress(t)
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", listen)
 	if err != nil {
 		t.Fatal(err)

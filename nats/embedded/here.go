@@ -27,7 +27,7 @@ func newHere(provider natsgo.InProcessConnProvider, id string) (*here, error) {
 	}
 	h := &here{conn: conn, id: id}
 	if _, err = conn.Subscribe(hereSubject+id, func(m *natsgo.Msg) { _ = m.Respond(nil) }); err == nil {
-		err = conn.FlushTimeout(lookup)
+		err = conn.FlushTimeout(step)
 	}
 	if err != nil {
 		conn.Close()

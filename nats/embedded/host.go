@@ -36,10 +36,15 @@ func (h *host) open(c transport.Config) (transport.Transport, error) {
 
 // InProcessConn makes a connection to the server.
 func (h *host) InProcessConn() (net.Conn, error) {
-	if i := h.running.Load(); i != nil {
-		return i.server.InProcessConn()
+	i := h.running.Load()
+	if i == nil {
+		return nil, errClosed
 	}
-	return nil, errClosed
+	conn, err := i.server.InProcessConn()
+	if err == nil && h.set.wire != nil {
+		return h.set.wire(conn)
+	}
+	return conn, err
 }
 
 // acquire counts a transport that uses the server, and starts it for the first.
@@ -184,7 +189,7 @@ func listening(ctx context.Context, s *server.Server, failed <-chan error) error
 	return nil
 }
 
-// stop ends the server. What it has taken is written to its routes before they are closed.
+// stop ends the server, once what it has taken is with its peers.
 func (i *instance) stop() {
 	if i.mesh != nil {
 		i.mesh.close()

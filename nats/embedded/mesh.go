@@ -3,13 +3,9 @@ package embedded
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"math/rand/v2"
-	"net"
-	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,12 +23,14 @@ const (
 	// apart is the most by which two servers that start together are drawn apart: two routes between them that are made
 	// at the same moment may cost each other their lives, and a second.
 	apart = 50 * time.Millisecond
-	// stuck is how long an address that answers may have no route before the server is told anew to make one.
-	stuck = 5 * time.Second
-	// patience bounds how long opening a node waits for routes to peers that answer.
-	patience = 3 * time.Second
-	// lookup bounds the resolving of names.
-	lookup = 2 * time.Second
+	// stuck is how long an address that answers may have no route before the server is told anew to make one. It tries
+	// again by itself after a second, if it tries.
+	stuck = 1500 * time.Millisecond
+	// step bounds two steps: to resolve names, and to ask the addresses. What remains of an attempt to connect, which has
+	// three seconds by default, is there to wait for the routes.
+	step = 750 * time.Millisecond
+	// anew is how often the server is told anew to make a route while a node waits for it.
+	anew = 150 * time.Millisecond
 	// most bounds the addresses that are kept although nobody names them.
 	most = 256
 )
@@ -55,28 +53,24 @@ type mesh struct {
 
 	peers   map[string]*peer // by "ip:port"
 	routes  []string         // addresses that the server was told to connect to
+	named   []string         // under these names
 	unknown map[uint64]bool  // routes, by the server's id, whose address cannot be learned
 
 	stop context.CancelFunc
 	done sync.WaitGroup
 }
 
-// peer is an address, and what is known of it.
-type peer struct {
-	id      string // of the server there; "" as long as it has not answered
-	named   bool   // Peers, or a name in it, has it now
-	ours    bool   // it is this server
-	routed  time.Time
-	since   time.Time // the first of the answers that found no route; zero while it has one, or does not answer
-	tried   time.Time
-	refused *refusal
-}
-
 // start looks for peers once, and from then on in a goroutine. It returns when there is a route to each peer that
 // answers, or with what one of them refuses.
 func (m *mesh) start(ctx context.Context) error {
 	m.peers, m.unknown = make(map[string]*peer), make(map[uint64]bool)
-	m.round(ctx)
+	err := m.round(ctx)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return unavailable(err, "Peers: not all names can be resolved now")
+	}
 	for _, p := range m.peers {
 		if p.refused != nil { // one is enough: it is the same setting, mostly
 			return denied(p.refused, "a peer refuses a route with this instance")
@@ -84,7 +78,7 @@ func (m *mesh) start(ctx context.Context) error {
 	}
 	m.await(ctx)
 	if err := ctx.Err(); err != nil {
-		return unavailable(err, "looking for peers")
+		return unavailable(err, "Peers: they were looked for in vain")
 	}
 	life, stop := context.WithCancel(context.Background())
 	m.stop = stop
@@ -95,21 +89,48 @@ func (m *mesh) start(ctx context.Context) error {
 // await waits until the servers that answered can be reached: what is sent to them now arrives at all that is subscribed
 // there. One that stops answering meanwhile is not waited for long.
 func (m *mesh) await(ctx context.Context) {
+	patience := step
+	if deadline, ok := ctx.Deadline(); ok { // the rest is for the node's own connection
+		patience = max(step, time.Until(deadline)*3/4)
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for addr, p := range m.peers {
-		if p.id != "" && !p.ours && m.here.ask(ctx, p.id) != nil {
+		if p.id != "" && !p.ours && !m.reach(ctx, p.id) {
 			m.log.refused("Peers", addr, "it answers, and there is no route to it yet")
 		}
 	}
 }
 
-// close ends the goroutine.
-func (m *mesh) close() {
-	if m.stop != nil {
-		m.stop()
-		m.done.Wait()
+// reach asks a server until it answers.
+func (m *mesh) reach(ctx context.Context, id string) bool {
+	for ctx.Err() == nil {
+		attempt, cancel := context.WithTimeout(ctx, anew+rand.N(anew)) //nolint:gosec // no secret
+		err := m.here.ask(attempt, id)
+		cancel()
+		if err == nil {
+			return true
+		}
+		m.again(ctx)
 	}
+	return false
+}
+
+// close ends the goroutine, and waits until each peer has got what was sent to it: the server drops that where it is stopped
+// while it writes. A peer that does not answer is not waited for long.
+func (m *mesh) close() {
+	if m.stop == nil {
+		return
+	}
+	m.stop()
+	m.done.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), step)
+	defer cancel()
+	var asked sync.WaitGroup
+	for id := range m.live() {
+		asked.Go(func() { _ = m.here.ask(ctx, id) })
+	}
+	asked.Wait()
 }
 
 func (m *mesh) run(ctx context.Context) {
@@ -121,7 +142,7 @@ func (m *mesh) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		m.round(ctx)
+		_ = m.round(ctx) // a name that does not resolve now does so later
 		for addr, p := range m.peers {
 			if p.refused != nil {
 				m.log.refused(p.refused.setting, addr, p.refused.text)
@@ -131,9 +152,30 @@ func (m *mesh) run(ctx context.Context) {
 	}
 }
 
-// round finds out which peers there are and which of them have no route, and tells the server to make those routes.
-func (m *mesh) round(ctx context.Context) {
-	m.resolve(ctx)
+// again tells the server anew to make the routes that are missing: those of two servers that made one to each other at the
+// same moment may both be gone, and it would wait for a second.
+func (m *mesh) again(ctx context.Context) {
+	live := m.live()
+	for _, addr := range m.routes {
+		if !live[m.peers[addr].id] {
+			m.urge(addr)
+		}
+	}
+	m.tell(ctx, m.routes)
+}
+
+// urge makes the next tell name an address once more: the server connects to what is new to it. It would close a route, one
+// made at this very moment too, if a name were taken back.
+func (m *mesh) urge(addr string) {
+	const most = 4
+	p := m.peers[addr]
+	p.names = min(p.names+1, most)
+}
+
+// round finds out which peers there are and which of them have no route, and tells the server to make those routes. Its
+// error is that of a name that could not be resolved.
+func (m *mesh) round(ctx context.Context) error {
+	err := m.resolve(ctx)
 	live := m.live()
 	m.probeAll(ctx, live)
 	if m.anyWithout(live) {
@@ -150,17 +192,19 @@ func (m *mesh) round(ctx context.Context) {
 			if slices.Contains(m.routes, addr) {
 				routes = append(routes, addr)
 			}
-		case p.since.IsZero():
-			p.since = now
-			routes = append(routes, addr)
-		case now.Sub(p.since) > stuck: // left out this time, it is new to the server the next time
-			p.since = time.Time{}
 		default:
 			routes = append(routes, addr)
+			if p.since.IsZero() {
+				p.since = now
+			}
+			if now.Sub(p.since) > stuck {
+				m.urge(addr)
+			}
 		}
 	}
 	m.tell(ctx, m.one(routes))
 	m.prune(now)
+	return err
 }
 
 // one leaves one address of each server: it may have several.
@@ -182,126 +226,6 @@ func (m *mesh) one(routes []string) []string {
 	})
 }
 
-// resolve marks the addresses that Peers stands for at this moment, and those that the server has learned of by itself.
-// A name that does not resolve keeps the addresses that it had: they are tried as before.
-func (m *mesh) resolve(ctx context.Context) {
-	named := make(map[string]bool)
-	kept := false
-	for _, p := range m.set.peers {
-		host, port, _ := net.SplitHostPort(p)
-		if ip, err := netip.ParseAddr(host); err == nil {
-			named[net.JoinHostPort(ip.Unmap().String(), port)] = true
-			continue
-		}
-		bounded, cancel := context.WithTimeout(ctx, lookup)
-		ips, err := m.set.resolve(bounded, host)
-		cancel()
-		kept = kept || err != nil
-		for _, text := range ips {
-			if ip, err := netip.ParseAddr(text); err == nil {
-				named[net.JoinHostPort(ip.Unmap().String(), port)] = true
-			}
-		}
-	}
-	for addr, p := range m.peers {
-		p.named = p.named && kept || named[addr]
-	}
-	for addr := range named {
-		if m.peers[addr] == nil {
-			m.peers[addr] = &peer{named: true}
-		}
-	}
-}
-
-// live returns the ids of the servers that there are routes with.
-func (m *mesh) live() map[string]bool {
-	live := make(map[string]bool)
-	for _, r := range m.liveRoutes() {
-		live[r.RemoteID] = true
-	}
-	return live
-}
-
-func (m *mesh) liveRoutes() []*server.RouteInfo {
-	z, err := m.server.Routez(nil)
-	if err != nil {
-		return nil
-	}
-	return z.Routes
-}
-
-// learn adds the addresses of routes that this server has made because another one told it to, so that they are made
-// again when they break.
-func (m *mesh) learn() (addrs []string) {
-	present := make(map[uint64]bool)
-	for _, r := range m.liveRoutes() {
-		present[r.Rid] = true
-		known := m.unknown[r.Rid] || !r.DidSolicit || r.IP == ""
-		for _, p := range m.peers {
-			known = known || p.id == r.RemoteID
-		}
-		if !known {
-			m.unknown[r.Rid] = true // is asked once: the port may be one that the peer happened to connect from
-			addrs = append(addrs, net.JoinHostPort(r.IP, strconv.Itoa(r.Port)))
-		}
-	}
-	for id := range m.unknown {
-		if !present[id] {
-			delete(m.unknown, id)
-		}
-	}
-	return addrs
-}
-
-// probeAll asks the addresses that have no route, and those that are to be learned.
-func (m *mesh) probeAll(ctx context.Context, live map[string]bool) {
-	type result struct {
-		addr  string
-		hello *server.Info
-		err   error
-	}
-	results := make(chan result)
-	asked := 0
-	ask := func(addr string) {
-		asked++
-		go func() {
-			h, err := m.probe(ctx, addr)
-			results <- result{addr, h, err}
-		}()
-	}
-	now := time.Now()
-	for addr, p := range m.peers {
-		if p.ours || p.id != "" && live[p.id] || !p.named && now.Sub(p.tried) < farOff {
-			continue
-		}
-		p.tried = now
-		ask(addr)
-	}
-	for _, addr := range m.learn() {
-		if m.peers[addr] == nil {
-			ask(addr)
-		}
-	}
-	for range asked {
-		r := <-results
-		p := m.peers[r.addr]
-		if p == nil {
-			if r.hello == nil || len(m.peers) >= most {
-				continue
-			}
-			p = &peer{}
-			m.peers[r.addr] = p
-		}
-		p.refused = nil
-		if r.err == nil {
-			p.id, p.ours = r.hello.ID, r.hello.ID == m.id
-			continue
-		}
-		p.id, p.since = "", time.Time{}
-		errors.As(r.err, &p.refused)
-	}
-}
-
 // anyWithout reports whether a server answers that there is no route with.
 func (m *mesh) anyWithout(live map[string]bool) bool {
 	for _, p := range m.peers {
@@ -315,27 +239,22 @@ func (m *mesh) anyWithout(live map[string]bool) bool {
 // tell gives the server the addresses to connect to; it connects to new ones at once.
 func (m *mesh) tell(ctx context.Context, routes []string) {
 	slices.Sort(routes)
-	if slices.Equal(routes, m.routes) {
-		return
+	var names []string
+	var urls []*url.URL
+	for _, addr := range routes {
+		for k := range m.peers[addr].names + 1 {
+			u := &url.URL{Scheme: "nats-route", Host: addr, User: m.user, Path: strings.Repeat("/", k)} // it goes by the host
+			names, urls = append(names, u.String()), append(urls, u)
+		}
 	}
-	urls := make([]*url.URL, len(routes))
-	for i, addr := range routes {
-		urls[i] = &url.URL{Scheme: "nats-route", Host: addr, User: m.user}
+	if slices.Equal(names, m.named) {
+		return
 	}
 	if err := m.server.ReloadOptions(m.options(urls)); err != nil {
 		m.log.logger.ErrorContext(ctx, "nats/embedded: the server does not take its routes", "error", err)
 		return
 	}
-	m.routes = routes
-}
-
-// prune forgets addresses that nobody names and that have had no route for long.
-func (m *mesh) prune(now time.Time) {
-	for addr, p := range m.peers {
-		if !p.named && now.Sub(p.routed) > m.set.forget {
-			delete(m.peers, addr)
-		}
-	}
+	m.routes, m.named = slices.Clone(routes), names
 }
 
 // pause waits, or until ctx ends.

@@ -16,9 +16,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// probeTimeout bounds a probe: connecting, TLS, and two lines of answer.
-const probeTimeout = 1500 * time.Millisecond
-
 // refusal is a peer that answers and will not have a route with us, or we not with it, until a setting changes.
 type refusal struct {
 	addr    string
@@ -39,7 +36,7 @@ func (r *refusal) Error() string {
 // connects nor its owner why a route was closed. It goes as far as the login, and is over before the exchange with which
 // servers register each other. A *refusal: it would not. Other errors mean that nobody answers there.
 func (m *mesh) probe(ctx context.Context, addr string) (*server.Info, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, step)
 	defer cancel()
 	h, err := m.introduce(ctx, addr)
 	switch {

@@ -60,14 +60,3 @@ func newRelay(t *testing.T, to string) *relay {
 	})
 	return r
 }
-
-// freeAddress returns an address that nobody listens on.
-func freeAddress(t *testing.T, host string) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", host+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}

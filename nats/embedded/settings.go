@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -35,8 +36,9 @@ type settings struct {
 	logger    *slog.Logger // nil: the first node's
 
 	// What tests replace.
-	resolve func(ctx context.Context, host string) ([]string, error)
-	forget  time.Duration // how long an address is tried that was connected and is not in Peers any more
+	resolve func(ctx context.Context, peer string) (addrs []string, err error) // all "host:port"
+	wire    func(net.Conn) (net.Conn, error)                                   // of a node to the server; nil for none
+	forget  time.Duration                                                      // how long an address is tried that was connected and is not in Peers any more
 }
 
 func (s *settings) clustered() bool { return s.port != 0 }
@@ -51,7 +53,7 @@ func (o Options) settings() (*settings, error) {
 	}
 	s := &settings{
 		name: o.Name, cluster: o.Cluster, secret: o.Secret, secretIn: o.SecretFile, logger: o.Logger,
-		resolve: net.DefaultResolver.LookupHost, forget: time.Hour,
+		resolve: resolve, forget: time.Hour,
 	}
 	if err := o.checkAlone(); err != nil {
 		return nil, err
@@ -132,6 +134,22 @@ func (s *settings) password() (string, error) {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte("backplane route"))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)), nil
+}
+
+// resolve returns the addresses that a peer's name stands for at this moment.
+func resolve(ctx context.Context, peer string) (addrs []string, err error) {
+	host, port, err := net.SplitHostPort(peer)
+	if err != nil {
+		return nil, err
+	}
+	if ip, ipErr := netip.ParseAddr(host); ipErr == nil {
+		return []string{net.JoinHostPort(ip.Unmap().String(), port)}, nil
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	for _, ip := range ips {
+		addrs = append(addrs, net.JoinHostPort(ip.Unmap().String(), port))
+	}
+	return addrs, err
 }
 
 // ownName is a name that nobody else has.
