@@ -45,7 +45,7 @@ docs: ## write docs/contract.md, docs/matrix.md and docs/hub-contract.md of the 
 report: ## prove inmem, miniredis, NATS and a real Redis, and write docs/reports
 	@bash scripts/report.sh
 
-figures: ## what the documentation claims of speed, memory and 200 idle nodes, over a real Redis
+figures: ## what the documentation claims of speed, memory and 200 idle nodes, over a real Redis and a nats-server
 	@bash scripts/setup.sh && cd integration && go test -count=1 -v -run '^TestFigure' .
 
 wardboard: ## the example to look at, on http://127.0.0.1:8080; ARGS='-backplane none' shows the problem

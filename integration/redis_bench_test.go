@@ -25,9 +25,9 @@ func (s countingSink) Frame(transport.Link, string, []byte)    { s.heard <- stru
 func (countingSink) Gap(transport.Link, []string, bool, error) {}
 func (countingSink) Down(transport.Link, error)                {}
 
-func benchTransport(b *testing.B, server *redisserver.Server, sink transport.Sink) transport.Transport {
+func benchTransport(b *testing.B, open transport.Opener, sink transport.Sink) transport.Transport {
 	b.Helper()
-	tr, err := redis.URL(server.URL())(transport.Config{Node: "0123456789abcdef", Namespace: "bench", Timeout: 10 * time.Second})
+	tr, err := open(transport.Config{Node: "0123456789abcdef", Namespace: "bench", Timeout: 10 * time.Second})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -47,9 +47,9 @@ func benchClient(b *testing.B, server *redisserver.Server) *goredis.Client {
 	return client
 }
 
-func benchFrames(n, channels int) (frames []transport.Frame, names []string) {
+func benchFrames(n, channels int, prefix string) (frames []transport.Frame, names []string) {
 	for i := range n {
-		frames = append(frames, transport.Frame{Channel: fmt.Sprintf("bench:%d", i%channels), Data: make([]byte, benchPayload)})
+		frames = append(frames, transport.Frame{Channel: fmt.Sprintf("%s%d", prefix, i%channels), Data: make([]byte, benchPayload)})
 		if i < channels {
 			names = append(names, frames[i].Channel)
 		}
@@ -60,10 +60,10 @@ func benchFrames(n, channels int) (frames []transport.Frame, names []string) {
 func BenchmarkRedisPublish(b *testing.B) {
 	server := redisserver.Start(b, redisserver.Options{})
 	for _, n := range []int{1, 64, 512} {
-		frames, _ := benchFrames(n, n)
+		frames, _ := benchFrames(n, n, "bench:")
 		report := func(b *testing.B) { b.Helper(); b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "frames/s") }
 		b.Run(fmt.Sprintf("frames=%d/transport", n), func(b *testing.B) {
-			tr := benchTransport(b, server, countingSink{})
+			tr := benchTransport(b, redis.URL(server.URL()), countingSink{})
 			b.ReportAllocs()
 			for b.Loop() {
 				ctx, cancel := context.WithTimeout(b.Context(), time.Second)
@@ -95,10 +95,10 @@ func BenchmarkRedisPublish(b *testing.B) {
 
 func BenchmarkRedisReceive(b *testing.B) {
 	server := redisserver.Start(b, redisserver.Options{})
-	frames, names := benchFrames(512, 64)
+	frames, names := benchFrames(512, 64, "bench:")
 	publish := func(b *testing.B) (done chan struct{}) {
 		b.Helper()
-		tr := benchTransport(b, server, countingSink{})
+		tr := benchTransport(b, redis.URL(server.URL()), countingSink{})
 		b.ReportAllocs()
 		b.ResetTimer()
 		done = make(chan struct{})
@@ -114,7 +114,7 @@ func BenchmarkRedisReceive(b *testing.B) {
 	}
 	b.Run("transport", func(b *testing.B) {
 		sink := countingSink{make(chan struct{}, 1<<20)}
-		if errs := benchTransport(b, server, sink).Subscribe(b.Context(), transport.OnlyLink, names); errs != nil {
+		if errs := benchTransport(b, redis.URL(server.URL()), sink).Subscribe(b.Context(), transport.OnlyLink, names); errs != nil {
 			b.Fatal(errs)
 		}
 		done := publish(b)
@@ -153,7 +153,7 @@ func BenchmarkRedisSubscribe100k(b *testing.B) {
 	b.Run("transport", func(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
-			tr := benchTransport(b, server, countingSink{})
+			tr := benchTransport(b, redis.URL(server.URL()), countingSink{})
 			before := liveBytes()
 			b.StartTimer()
 			if errs := tr.Subscribe(b.Context(), transport.OnlyLink, names); errs != nil {
