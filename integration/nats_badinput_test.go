@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/dial"
@@ -231,5 +232,74 @@ func TestNATSPermissionRefusesOneSubject(t *testing.T) {
 	}
 	if len(heard) > 0 {
 		t.Errorf("heard %q as well", <-heard)
+	}
+}
+
+// An operator takes a permission away and gives it back while a node is connected: the subscription is told of the gap, health
+// says that it is denied, and it is heard on again by itself. A user who is taken away altogether takes the node down.
+func TestNATSPermissionChangesWhileConnected(t *testing.T) {
+	user := func(subscribe string) string {
+		return `user: ward, password: s3cret, permissions: {publish: "ward.>", subscribe: {allow: "ward.>"` + subscribe + `}}`
+	}
+	server := natsserver.Start(t, natsserver.Options{Users: []string{user("")}})
+	// What was refused is asked for again with the back-off of a reconnect.
+	o := backplane.Options{Namespace: "ward", RequireBroker: true, ReconnectMax: 200 * time.Millisecond}
+	node, err := dial.URL(t.Context(), server.URLAs("ward", "s3cret"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), natsPatience)
+	defer cancel()
+	awaitHealth := func(what string, is func(backplane.Health) bool) { // a cause that changes is no change of the state, and no event
+		t.Helper()
+		eventually(t, "health is "+what, func() bool { return is(node.Health()) })
+	}
+	because := func(kind backplane.CauseKind) func(backplane.Health) bool {
+		return func(h backplane.Health) bool {
+			return slices.ContainsFunc(h.Causes, func(c backplane.Cause) bool { return c.Kind == kind && errors.Is(c.Err, backplane.ErrDenied) })
+		}
+	}
+	up := func(h backplane.Health) bool { return h.State == backplane.Up }
+	events := make(chan backplane.Event, 100)
+	if _, err := node.Subscribe(ctx, backplane.Group("4B"), func(_ context.Context, e backplane.Event) { events <- e }); err != nil {
+		t.Fatal(err)
+	}
+	set := func(users ...string) {
+		t.Helper()
+		if err := server.SetUsers(users...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(user(`, deny: "ward.g.4B"`))
+	awaitHealth("denied", because(backplane.CauseDenied))
+	set(user(""))
+	awaitHealth("up again", up)
+	if err := node.Publish(ctx, backplane.Group("4B"), []byte("bell")); err != nil {
+		t.Fatal(err)
+	}
+	if g, is := (<-events).(*backplane.Gap); !is {
+		t.Error("the subscription was taken away, and its first event is no gap")
+	} else if g.Cause != backplane.GapBroker {
+		t.Errorf("the gap's cause is %v, %v, want the broker", g.Cause, g.Err)
+	}
+	for {
+		e := <-events
+		if m, is := e.(*backplane.Message); is {
+			if string(m.Payload) != "bell" {
+				t.Errorf("heard %q", m.Payload)
+			}
+			break
+		}
+	}
+
+	set("user: somebody, password: else")
+	awaitHealth("down, and denied", because(backplane.CauseLink))
+	if err := node.Publish(ctx, backplane.Group("4B"), []byte("bell")); !errors.Is(err, backplane.ErrDenied) && !errors.Is(err, backplane.ErrUnavailable) {
+		t.Errorf("Publish of a user who is gone: %v", err)
+	}
+	set(user(""))
+	awaitHealth("up in the end", up)
+	if err := node.Close(ctx); err != nil {
+		t.Error(err)
 	}
 }
