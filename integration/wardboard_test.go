@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -34,6 +35,7 @@ func TestWardboard(t *testing.T) {
 	})
 	t.Run("kill", func(t *testing.T) { checkWardboard(t, program, 0, "delivered 6 of 6", "-kill") })
 	overEachBroker(t, func(t *testing.T, url string) { testWardboardOver(t, program, url) })
+	t.Run("embedded", func(t *testing.T) { testWardboardEmbedded(t, program) })
 	t.Run("browser", func(t *testing.T) { testWardboardPage(t, program) })
 	t.Run("ward", func(t *testing.T) { testWardboardWard(t, program) })
 }
@@ -57,6 +59,32 @@ func testWardboardOver(t *testing.T, program, broker string) {
 			t.Errorf("the dead instance was never missing:\n%s", out)
 		}
 	})
+}
+
+// testWardboardEmbedded runs one process, and three which find each other, that have their broker inside.
+func testWardboardEmbedded(t *testing.T, program string) {
+	t.Helper()
+	checkWardboard(t, program, 0, "delivered 9 of 9", "-backplane", "nats+embedded:")
+	var peers, urls []string
+	for range 3 {
+		peers = append(peers, freeAddress(t))
+	}
+	for _, listen := range peers {
+		u := "nats+embedded://" + listen + "?secret=hush&peers=" + strings.Join(peers, ",")
+		urls = append(urls, startWardboard(t, program, "-listen", "127.0.0.1:0", "-instances", "1", "-backplane", u).url)
+	}
+	checkWardboard(t, program, 0, "delivered 9 of 9", "-connect", strings.Join(urls, ","))
+}
+
+// freeAddress returns an address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
 }
 
 func buildWardboard(t *testing.T) (program string) {

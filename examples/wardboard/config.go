@@ -44,7 +44,7 @@ func flags(c *config, connect *string) *flag.FlagSet {
 	fs := flag.NewFlagSet("wardboard", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // errors are told in one line, by run
 	fs.StringVar(&c.backplane, "backplane", defaultBackplane,
-		"`URL` of the backplane: inmem:, redis://host:6379, nats://host:4222, or none to see what happens without one")
+		"`URL` of the backplane: inmem:, redis://host:6379, nats://host:4222, nats+embedded:, or none to see what happens without one")
 	fs.IntVar(&c.instances, "instances", defaultInstances,
 		"`number` of instances behind the built-in balancer; with 1 the instance listens itself, so that several processes make a farm")
 	fs.StringVar(&c.listen, "listen", defaultListen, "`address` to listen on; port 0 takes a free one")
@@ -90,6 +90,8 @@ func parse(args []string) (config, error) {
 		return c, wrongUse("kill", "not together with -connect: what others have started is not killed")
 	case c.kill && c.instances == 1:
 		return c, wrongUse("kill", "somebody has to be left; start 2 instances at least")
+	case c.kill && embeds(c.backplane):
+		return c, wrongUse("kill", "not together with nats+embedded: an instance dies with the server inside it, and three need an address each; start three processes")
 	case set["connect"] && set["backplane"]:
 		return c, wrongUse("backplane", "not together with -connect: the instances that run already have theirs")
 	case set["connect"] && set["instances"]:
@@ -97,7 +99,7 @@ func parse(args []string) (config, error) {
 	case c.instances < 1 || c.instances > maxInstances:
 		return c, wrongUse("instances", "must be 1 to %d, not %d", maxInstances, c.instances)
 	case c.backplane == "":
-		return c, wrongUse("backplane", "is empty; write inmem:, redis://host:6379, nats://host:4222 or none")
+		return c, wrongUse("backplane", "is empty; write inmem:, redis://host:6379, nats://host:4222, nats+embedded: or none")
 	}
 	if err := checkAddress(c.listen); err != nil {
 		return c, err

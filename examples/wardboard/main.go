@@ -15,6 +15,12 @@
 //	go run ./examples/wardboard -instances 1 -listen 127.0.0.1:8082 -backplane redis://127.0.0.1:6379
 //	go run ./examples/wardboard -check -connect http://127.0.0.1:8081,http://127.0.0.1:8082
 //
+// A farm without a broker: each process has a NATS server inside, and they find each other by a list that is the same for all.
+//
+//	export B='nats+embedded://127.0.0.1:6221?secret=SECRET&peers=127.0.0.1:6221,127.0.0.1:6222'
+//	go run ./examples/wardboard -instances 1 -listen 127.0.0.1:8081 -backplane "$B"
+//	go run ./examples/wardboard -instances 1 -listen 127.0.0.1:8082 -backplane "${B/6221/6222}"
+//
 // What to copy for a server of your own: instance.go (a hub server over one node), socket.go (a WebSocket as the hub sees
 // it), ward.go (who is there, on all instances), and nginx.conf. What a real server has beside it, and this one has not:
 // users who have logged in, and a decision who may join which ward, who may raise an alert, and who may disconnect others;

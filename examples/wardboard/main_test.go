@@ -115,6 +115,7 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"-check -connect ftp://u:secret@h", "-connect"},
 		{"-check -connect http://h:1,http://u:secret@[", "-connect"},
 		{"-check -connect http://h:1 -backplane none", "-backplane"},
+		{"-check -kill -backplane nats+embedded:", "-kill"},
 		{"-check -connect http://h:1 -instances 3", "-instances"},
 	} {
 		status, stdout, stderr := runProgram(t, strings.Fields(tc.args)...)

@@ -13,6 +13,7 @@ import (
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/dial"
 	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/nats/embedded"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -35,6 +36,14 @@ type seats struct {
 	broker *inmem.Broker // that all nodes meet on; nil where it is not in this process, or each node has one of its own
 }
 
+// embeddedScheme is that of a backplane that is a NATS server inside each instance.
+const embeddedScheme = "nats+embedded"
+
+func embeds(rawurl string) bool {
+	scheme, _, _ := strings.Cut(rawurl, ":")
+	return strings.EqualFold(scheme, embeddedScheme)
+}
+
 // newSeats reads the backplane's URL; it does no I/O.
 func newSeats(rawurl string, logger *slog.Logger) (*seats, error) {
 	s := &seats{url: rawurl, o: backplane.Options{Logger: logger}, key: []byte(os.Getenv(keyVariable))}
@@ -54,7 +63,8 @@ func newSeats(rawurl string, logger *slog.Logger) (*seats, error) {
 		s.broker = inmem.NewBroker()
 		return s.broker.Opener()
 	})
-	opener, o, err := dial.Parse(rawurl, s.o, inMemory)
+	// With "nats+embedded:" it is one server in this process; a row of processes that embed theirs has -instances 1.
+	opener, o, err := dial.Parse(rawurl, s.o, inMemory, dial.With(embeddedScheme, embedded.URL))
 	if err != nil {
 		return nil, wrongUse("backplane", "%v", reason(err))
 	}
