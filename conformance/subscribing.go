@@ -231,15 +231,22 @@ func unsubscribeBarrier(w *world) {
 	w.closesInFront(crew[1], group("queue"))
 }
 
-// closesInFront closes a subscription for which many messages wait. That the handler is called once more may be because
-// Close was entered late, but not that it is called for all of them.
+// closesInFront closes a subscription for which many messages wait, behind a run that ends only then. That the handler is
+// called once more may be because Close was entered late, but not that it is called for all of them.
 func (w *world) closesInFront(n *instance, to backplane.Address) {
 	const messages, each = 50, 10 * time.Millisecond
-	s := n.subscribeWith(to, func(context.Context, backplane.Event, int) { rest(w.ctx, each) })
+	closing := make(chan struct{})
+	begin := sync.OnceFunc(func() { close(closing) })
+	defer begin()
+	s := n.subscribeWith(to, func(context.Context, backplane.Event, int) {
+		<-closing
+		rest(w.ctx, each)
+	})
 	beside := n.subscribe(to)
 	for range messages {
 		w.arrives(n.publish(to), []int{beside.id})
 	}
+	begin()
 	s.close()
 	w.rec.mu.Lock()
 	heard := len(w.rec.subs[s.id].heard)
