@@ -91,7 +91,7 @@ func parse(args []string) (config, error) {
 	case c.kill && c.instances == 1:
 		return c, wrongUse("kill", "somebody has to be left; start 2 instances at least")
 	case c.kill && embeds(c.backplane):
-		return c, wrongUse("kill", "not together with nats+embedded: an instance dies with the server inside it, and three need an address each; start three processes")
+		return c, wrongUse("kill", "not together with nats+embedded: the instances of a process share one server; start a process each")
 	case set["connect"] && set["backplane"]:
 		return c, wrongUse("backplane", "not together with -connect: the instances that run already have theirs")
 	case set["connect"] && set["instances"]:
