@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os/exec"
@@ -51,6 +52,16 @@ func testWardboardOver(t *testing.T, program, broker string) {
 		}
 		checkWardboard(t, program, 0, "delivered 9 of 9", "-connect", strings.Join(urls, ","))
 		checkWardboard(t, program, 0, "delivered 9 of 9", "-backplane", broker)
+	})
+	t.Run("wrong password", func(t *testing.T) {
+		cmd := exec.CommandContext(t.Context(), program, "-check", "-backplane", strings.Replace(broker, "secret", "sesame", 1))
+		said, err := cmd.CombinedOutput()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
+			t.Errorf("it ended with %v", err)
+		}
+		if text := string(said); !strings.HasPrefix(text, "wardboard: -backplane ") || !strings.Contains(text, "denied") || strings.Contains(text, "sesame") {
+			t.Errorf("it said %q", text)
+		}
 	})
 	// One of three processes is killed in the middle of the check, with SIGKILL.
 	t.Run("kill", func(t *testing.T) {
