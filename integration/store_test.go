@@ -188,6 +188,37 @@ func TestStoreLosesNoUpdate(t *testing.T) {
 	})
 }
 
+// A call that is given up says what became of it: what was not done is not done later.
+func TestStoreErrorsAreTrue(t *testing.T) {
+	overStores(t, false, func(t *testing.T, open transport.Opener) {
+		const calls = 400
+		s := storeIn(t, open, "ward")
+		if _, err := s.Create(t.Context(), "first", nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		outcomes := make([]error, calls)
+		for i := range outcomes {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Microsecond)
+			_, outcomes[i] = s.Create(ctx, "k/"+strconv.Itoa(i), nil, 0)
+			cancel()
+		}
+		if _, err := s.Create(t.Context(), "last", nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		for i, outcome := range outcomes {
+			_, err := s.Get(t.Context(), "k/"+strconv.Itoa(i))
+			switch {
+			case errors.Is(outcome, backplane.ErrUncertain):
+			case outcome == nil:
+				wants(t, "Get of what was created", err, nil)
+			default:
+				wants(t, "Create that was given up", outcome, backplane.ErrUnavailable)
+				wants(t, "Get of what was not created", err, backplane.ErrKeyNotFound)
+			}
+		}
+	})
+}
+
 // A new time to live is no new revision: who has seen the value can replace it still.
 func TestStoreExpireIsNoChange(t *testing.T) {
 	overStores(t, false, func(t *testing.T, open transport.Opener) {

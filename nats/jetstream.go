@@ -176,6 +176,9 @@ func (l *link) noJetStream() error {
 func (l *link) request(ctx context.Context, m *natsgo.Msg, write bool) (*natsgo.Msg, error) {
 	ctx, release := l.bound(ctx)
 	defer release()
+	if ctx.Err() != nil {
+		return nil, unavailable(context.Cause(ctx), "nothing was sent")
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer l.whenRefused(m.Subject, cancel)()
@@ -191,8 +194,8 @@ func (l *link) request(ctx context.Context, m *natsgo.Msg, write bool) (*natsgo.
 	switch {
 	case errors.Is(err, natsgo.ErrMaxPayload):
 		return nil, &failure{class: transport.ErrTooLarge, text: "the value is larger than the server's max_payload"}
-	case write && wire.sent.Load() > before:
-		return nil, uncertain(err)
+	case write && (wire.sent.Load() > before || !errors.Is(err, natsgo.ErrConnectionClosed)):
+		return nil, uncertain(err) // where the connection stays, what has not left yet still will
 	default:
 		return nil, unavailable(err, "the server did not answer")
 	}
