@@ -28,10 +28,12 @@ import (
 //     nobody knows while routes between servers come and go, so who is silent is asked again each probe interval.
 //   - Members that find each other only after their gates, or again after a silence, have missed something: debts.go.
 
-// A gate without any answer is over when there is nobody, for all that can be known: a quarter of a probe interval after its
-// question came back to ourselves, or twenty times as long as that took, if this is longer. Who shows up later is told a gap,
-// see debts.go.
+// Nodes that start at the same moment are not known to one another's servers when they ask. So a gate asks several times, and
+// lasts for a 64th of a probe interval after its question came back to ourselves at least, or twenty times as long as that
+// took, if this is longer. Without any answer it is over after a quarter of a probe interval: then there is nobody, for all that
+// can be known. Who shows up later is told a gap, see debts.go.
 const (
+	gateLeast    = 64
 	gatePatience = 4
 	gateEchoes   = 20
 )
@@ -54,8 +56,9 @@ type barrier struct {
 	// stepping is set while a call of step is at work; chasing while run has a timer for the current round.
 	stepping, chasing bool
 	debts             map[wire.Publisher]*debt
-	newest            uint64        // counts rounds and debts
-	opened            chan struct{} // closed when the first gate is over
+	gates             map[wire.Publisher]uint64 // of members: the newest that was answered
+	newest            uint64                    // counts rounds and debts
+	opened            chan struct{}             // closed when the first gate is over
 }
 
 func (b *barrier) init(l *link) {
@@ -64,6 +67,7 @@ func (b *barrier) init(l *link) {
 	b.wake = make(chan struct{}, 1)
 	b.opened = make(chan struct{})
 	b.debts = map[wire.Publisher]*debt{}
+	b.gates = map[wire.Publisher]uint64{}
 }
 
 // clustered reports whether a confirmation of the link's server is not enough.

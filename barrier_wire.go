@@ -39,6 +39,9 @@ func (n *Node) barrierHeard(l *link, p wire.Publisher, body []byte) error {
 		l.barrier.echoed(nonce)
 		return nil
 	}
+	if n.greet(p) { // it asks again; answered now, it could pass its gate while others are not told of it yet
+		return nil
+	}
 	answer := barrierQuestion(0, nonce)
 	if flags&barrierGate != 0 {
 		answer = n.members.appendList(answer, listMost)
@@ -46,6 +49,9 @@ func (n *Node) barrierHeard(l *link, p wire.Publisher, body []byte) error {
 		answer = appendUint64(answer, 0)
 	}
 	n.sendOwn(inboxAddress(nodeID(p)), wire.BarrierAnswer, answer)
+	if flags&barrierGate != 0 {
+		l.barrier.gateOf(p, nonce)
+	}
 	if flags&barrierMissed != 0 {
 		l.barrier.missedBy(p)
 	}
@@ -63,10 +69,21 @@ func (n *Node) barrierAnswerHeard(l *link, p wire.Publisher, body []byte) error 
 	if err != nil {
 		return err
 	}
+	_ = n.greet(p)
 	if !l.barrier.answered(p, nonce, named) {
 		l.barrier.paid(p, nonce)
 	}
 	return nil
+}
+
+// greet makes a node that is no member one, and this node one of it: it answers a hello. Of what it said to all nothing may have
+// come here. It returns false for a member.
+func (n *Node) greet(p wire.Publisher) bool {
+	if !n.members.unheard(p) {
+		return false
+	}
+	n.sendOwn(inboxAddress(nodeID(p)), wire.Heartbeat, []byte{byte(flagHello | flagDirect)})
+	return true
 }
 
 // barrierBody decodes what questions and answers begin with.

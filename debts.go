@@ -116,7 +116,8 @@ func (b *barrier) met(p wire.Publisher, direct, open, back bool, since time.Time
 	case back:
 		b.l.n.interests.memberGap(p, b.l.n.members.idOf(p), since)
 	case passed && open && b.clustered():
-		b.owe(p, time.Time{}, true) // both have published without the other
+		b.l.n.log.Warn("a member has published before it was known here", "node", string(nodeID(p)))
+		b.owe(p, time.Time{}, true) // and may have missed what was published here
 	}
 }
 

@@ -207,15 +207,15 @@ func (in *interest) push(events []Event) {
 	}
 }
 
-// tellLoss tells what happened to the link before anything else is told. in.mu is held.
+// tellLoss tells what happened to the link before anything else is told. Where a round of the members is still to come before
+// the interest is in force (barrier.go), it is not told again after that: what is missing between the two shows by its numbers or
+// its tail mark, and where routes are away for longer, heartbeats are missing too. in.mu is held.
 func (in *interest) tellLoss() {
-	if in.loss == nil || in.told {
+	if in.loss == nil {
 		return
 	}
 	w := in.loss
-	if in.told = in.partly; !in.partly {
-		in.loss = nil
-	}
+	in.loss = nil
 	for _, c := range in.publishers {
 		c.lost = true
 	}
@@ -224,12 +224,10 @@ func (in *interest) tellLoss() {
 	}
 }
 
-// lose notes that subscriptions of the interest may have missed something; tellLoss tells it. partly says that the interest has
-// to be put in force anew, and that what comes in before that does not say that all does: then it is told before that and again.
-func (in *interest) lose(what *loss, partly bool) {
+// lose notes that subscriptions of the interest may have missed something; tellLoss tells it.
+func (in *interest) lose(what *loss) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.partly, in.told = in.partly || partly, false
 	if in.loss == nil && (in.head != nil || in.publishers != nil) {
 		in.loss = what // an earlier one that is not told yet began earlier
 	}

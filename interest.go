@@ -42,8 +42,6 @@ type interest struct {
 	head       *subscription
 	publishers map[wire.Publisher]*counter // nil until somebody publishes
 	loss       *loss                       // to be told before anything else
-	partly     bool                        // and once more when it is in force: see barrier.go
-	told       bool                        // that loss was told, and is only to be told once more
 	since      uint64                      // the tick at which the interest was confirmed
 	at         int64                       // and the time, see link.hears
 }

@@ -177,7 +177,7 @@ func (t *memberTable) beat(p wire.Publisher, flags heartbeatFlags, epoch uint64,
 	if back {
 		n.log.Warn("a member that was declared dead speaks again", "node", string(id))
 	}
-	n.membersLink.barrier.met(p, flags&flagDirect != 0, flags&flagPublished != 0, back, last)
+	n.membersLink.barrier.met(p, flags&(flagDirect|flagHello) == flagDirect, flags&flagPublished != 0, back, last)
 	n.health.look()
 }
 
@@ -274,6 +274,16 @@ func (t *memberTable) unheard(p wire.Publisher) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.m[p] == nil
+}
+
+// since returns when a member was found.
+func (t *memberTable) since(p wire.Publisher) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m := t.m[p]; m != nil {
+		return m.Since
+	}
+	return time.Now()
 }
 
 // appendList encodes members, at most so many and this node left out, for who has just come: how many, and of each its id and

@@ -256,14 +256,13 @@ func (l *link) refuse(in *interest, err error) bool {
 // interestTable.mu is held.
 func (l *link) enter(in *interest, tick uint64, round bool) []*waiter {
 	in.renew = false
+	if round && in.head == nil {
+		in.forgetPublishers(l.n) // what came before the round was over may have missed something, and was nobody's
+	}
 	in.heard.Store(uint32(l.n.proofAt(time.Now(), false)))
 	l.n.interests.toProve(in)
 	in.mu.Lock()
 	in.since, in.at = tick, int64(time.Since(l.n.opened))
-	if in.told && !round {
-		in.loss = nil // nothing can be missing since
-	}
-	in.partly, in.told = false, false
 	in.tellLoss()
 	for _, w := range in.waiters {
 		w.sub.joined = tick
@@ -289,7 +288,7 @@ func (t *interestTable) lost(n *Node, l *link, what *loss) {
 			t.remove(n, in)
 			continue
 		}
-		in.lose(what, l.barrier.cluster != nil)
+		in.lose(what)
 	}
 }
 
@@ -311,7 +310,7 @@ func (t *interestTable) gap(n *Node, l *link, channels []string, resubscribe boo
 		if in == nil || in.link != l {
 			continue
 		}
-		in.lose(what, resubscribe && l.barrier.cluster != nil)
+		in.lose(what)
 		if !resubscribe {
 			in.mu.Lock()
 			in.tellLoss()

@@ -20,9 +20,11 @@ type round struct {
 	waits   map[wire.Publisher]*awaited // who has not answered
 	heard   map[wire.Publisher]bool     // a gate: who has
 	over    bool                        // nobody is waited for
-	again   time.Time                   // when who is silent is asked anew
 	begun   time.Time
-	until   time.Time // a gate: when it is over if nobody answers; zero while its question has not come back to ourselves
+	again   time.Time     // when who is silent is asked anew
+	pause   time.Duration // and after that
+	least   time.Time     // a gate: when it is over at the earliest; zero while its question has not come back to ourselves
+	until   time.Time     // and when it is over if nobody answers
 }
 
 // awaited is who has not answered a round.
@@ -96,7 +98,11 @@ func (b *barrier) start() *round {
 	r.nonce, r.conn = b.newest, b.conn
 	r.gate = !b.passed
 	r.begun = time.Now()
-	r.again = r.begun.Add(b.l.n.o.ProbeInterval)
+	r.pause = b.l.n.o.ProbeInterval / askSlowly
+	if r.gate {
+		r.pause = b.l.n.o.ProbeInterval / askQuickly
+	}
+	r.again = r.begun.Add(r.pause)
 	if !b.chasing {
 		b.chasing = true
 		b.poke()
@@ -129,19 +135,33 @@ func (b *barrier) ask(r *round) {
 	b.look(r, time.Now())
 }
 
+// Who is silent is asked anew, soon at a gate, and then ever later up to a probe interval.
+const (
+	askQuickly = 256 // the part of a probe interval after which a gate's question is sent again
+	askSlowly  = 16  // and that of another round
+	askSlower  = 3   // each time
+)
+
 // chase asks those anew who are silent, and gives those up that nobody knows and whose time is over. It reports whether
 // there is a round, and when to look again.
 func (b *barrier) chase(now time.Time) (next time.Duration, under bool) {
 	n := b.l.n
-	next = n.o.ProbeInterval / gatePatience
 	b.mu.Lock()
 	r := b.current
 	if b.chasing = r != nil; !b.chasing {
 		b.mu.Unlock()
 		return 0, false
 	}
-	if d := r.until.Sub(now); d > 0 && d < next {
-		next = d
+	again := !now.Before(r.again)
+	if again {
+		r.pause = min(askSlower*r.pause, n.o.ProbeInterval)
+		r.again = now.Add(r.pause)
+	}
+	next = r.again.Sub(now)
+	for _, t := range []time.Time{r.least, r.until} {
+		if d := t.Sub(now); d > 0 && d < next {
+			next = d
+		}
 	}
 	var late []wire.Publisher
 	for p, a := range r.waits {
@@ -151,14 +171,10 @@ func (b *barrier) chase(now time.Time) (next time.Duration, under bool) {
 		}
 		late = append(late, p)
 	}
-	unheard := r.gate && r.until.IsZero()
-	again := !now.Before(r.again)
-	if again {
-		r.again = now.Add(n.o.ProbeInterval)
-	}
 	b.look(r, now)
 	b.mu.Unlock()
-	if again && unheard {
+	if again && r.gate {
+		n.sendHeartbeat(flagHello) // who has come at the same moment may not have been known to our server
 		n.sendOwn(membersAddress, wire.Barrier, barrierQuestion(r.flags(), r.nonce))
 	}
 	if again {
@@ -182,15 +198,23 @@ func (b *barrier) echoed(nonce uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if r := b.current; r != nil && r.nonce == nonce && r.gate && r.until.IsZero() {
-		r.until = now.Add(max(b.l.n.o.ProbeInterval/gatePatience, gateEchoes*now.Sub(r.begun)))
+		long := gateEchoes * now.Sub(r.begun)
+		r.least = now.Add(max(b.l.n.o.ProbeInterval/gateLeast, long))
+		r.until = now.Add(max(b.l.n.o.ProbeInterval/gatePatience, long))
+		b.poke() // to look then
 	}
 }
 
 // look ends a round in which nobody is waited for; step goes on from there. mu is held.
 func (b *barrier) look(r *round, now time.Time) {
-	if r.asked && len(r.waits) == 0 && (!r.gate || r.company || !r.until.IsZero() && !now.Before(r.until)) {
-		r.over = true
+	if !r.asked || len(r.waits) > 0 {
+		return
 	}
+	end := r.least
+	if !r.company {
+		end = r.until
+	}
+	r.over = !r.gate || !end.IsZero() && !now.Before(end)
 }
 
 // finish puts the interests of a round in force, and opens the gate.
@@ -242,9 +266,29 @@ func (b *barrier) finish(r *round) {
 
 // gone acts on a node that left, or was declared dead: nobody waits for it.
 func (b *barrier) gone(p wire.Publisher) {
+	b.mu.Lock()
+	delete(b.gates, p)
+	b.mu.Unlock()
 	b.forget(p)
 	b.step(true)
 	b.paid(p, 0)
+}
+
+// gateOf acts on the gate of a member, which was answered. The first time, there is nothing left to ask it: it has just
+// connected, so it publishes when it has our answer, which is behind our subscriptions; and its question came behind its own.
+// Asked again, it may have had an answer to the first question, from before our newest subscription. And at our own gate one
+// who is new is to tell whom it knows.
+func (b *barrier) gateOf(p wire.Publisher, nonce uint64) {
+	known := b.l.n.members.since(p)
+	b.mu.Lock()
+	first := b.gates[p] != nonce
+	b.gates[p] = nonce
+	settled := first && (b.passed || known.Before(b.since))
+	b.mu.Unlock()
+	if settled {
+		b.forget(p)
+		b.step(true)
+	}
 }
 
 // forget takes a node out of the round that waits for it.
@@ -313,6 +357,7 @@ func (b *barrier) answered(p wire.Publisher, nonce uint64, named map[wire.Publis
 	}
 	b.mu.Unlock()
 	for _, q := range ask {
+		_ = n.greet(q)
 		n.sendOwn(inboxAddress(nodeID(q)), wire.Barrier, barrierQuestion(barrierGate, nonce))
 	}
 	b.step(true)

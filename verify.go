@@ -294,7 +294,7 @@ func (t *interestTable) undelivered(n *Node, in *interest) {
 	if in == in.link.first {
 		n.settle() // the silence of the members was our own
 	}
-	in.lose(&loss{cause: GapBroker, since: in.proof().time(n), err: errNotDelivered}, in.link.barrier.cluster != nil)
+	in.lose(&loss{cause: GapBroker, since: in.proof().time(n), err: errNotDelivered})
 	if v.failed[in] == 1 || in.own { // the own ones are few, and not among all
 		t.renew(in)
 	}
