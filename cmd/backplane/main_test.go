@@ -72,6 +72,15 @@ func TestWhatCannotBeDone(t *testing.T) {
 	}
 }
 
+// A report says over which transport it is, also where the scheme does not.
+func TestTargetsAreNamed(t *testing.T) {
+	for url, want := range map[string]string{"tls://user:secret@h": "nats", "NATS://h": "nats", "rediss://h": "rediss", "inmem:": "inmem"} {
+		if got, err := newTarget(url); err != nil || got.name != want {
+			t.Errorf("%s: %+v, %v, want the name %q", url, got, err, want)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"help"}, {"-h"}, {"conform", "-h"}} {
 		if status, stdout, stderr := do(t, args...); status != held || stderr != "" || !strings.Contains(stdout, "backplane conform") {
