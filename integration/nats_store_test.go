@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -302,6 +303,35 @@ func TestNATSStoreIsSwept(t *testing.T) {
 	eventually(t, "the bucket is empty", func() bool {
 		info, err := stream.Info(t.Context())
 		return err == nil && info.State.Msgs == 0
+	})
+}
+
+// A server that is silent costs a call its time and no more, and what was written meanwhile is uncertain.
+func TestNATSStoreOverAFrozenServer(t *testing.T) {
+	server := natsserver.StartProcess(t, natsserver.Options{JetStream: true})
+	o := quick()
+	s, _ := storeNode(t, nats.URL(server.URL()), o).Store()
+	r, err := s.Create(t.Context(), "k", []byte("v"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Freeze()
+	began := time.Now()
+	_, err = s.Update(t.Context(), "k", []byte("w"), 0, r)
+	wants(t, "Update", err, backplane.ErrUnavailable) // it did not come so far
+	_, err = s.Create(t.Context(), "new", bytes.Repeat([]byte("v"), backplane.MaxValue), 0)
+	if !errors.Is(err, backplane.ErrUncertain) && !errors.Is(err, backplane.ErrUnavailable) {
+		t.Errorf("Create: %v", err)
+	}
+	_, err = s.Get(t.Context(), "k")
+	wants(t, "Get", err, backplane.ErrUnavailable)
+	if took := time.Since(began); took > natsPatience/4 {
+		t.Errorf("three calls took %v", took)
+	}
+	server.Thaw()
+	eventually(t, "the value can be read again", func() bool {
+		e, err := s.Get(t.Context(), "k")
+		return err == nil && e.Revision == r
 	})
 }
 

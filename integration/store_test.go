@@ -328,6 +328,26 @@ func TestStoreExpires(t *testing.T) {
 	})
 }
 
+// Who watches is told when the node has been closed.
+func TestStoreEndsWithItsNode(t *testing.T) {
+	overStores(t, false, func(t *testing.T, open transport.Opener) {
+		n, err := backplane.Open(t.Context(), open, backplane.Options{Namespace: "ward"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, _ := n.Store()
+		told, ended := make(chan struct{}), make(chan error, 1)
+		go func() { ended <- s.Watch(t.Context(), "k", func(*backplane.Entry) { close(told) }) }()
+		<-told
+		if err = n.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, "Watch", <-ended, backplane.ErrClosed)
+		_, err = s.Get(t.Context(), "k")
+		wants(t, "Get", err, backplane.ErrClosed)
+	})
+}
+
 // killable is a server that can be killed and started again.
 type killable interface {
 	Kill()
