@@ -53,7 +53,7 @@ func TestMatrixDocument(t *testing.T) {
 
 // The reports that are committed are of this suite, and of runs in which nothing failed.
 func TestCommittedReports(t *testing.T) {
-	for _, name := range []string{"inmem", "miniredis", "nats", "redis"} {
+	for _, name := range []string{"inmem", "miniredis", "nats", "nats-cluster", "redis"} {
 		text := readDocument(t, "../docs/reports/"+name+".json")
 		var report struct {
 			Suite      string

@@ -26,4 +26,4 @@ report . ./conformance TestInMemory inmem
 report integration . TestConformanceMiniredis miniredis
 report integration . TestConformanceRedis redis
 report integration . TestConformanceNATS nats
-report integration . TestConformanceNATS nats
+report integration . TestConformanceNATSCluster nats-cluster
