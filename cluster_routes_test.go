@@ -2,6 +2,7 @@ package backplane_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -85,4 +86,94 @@ func mayDoubt(w *told, e *listening) bool {
 		}
 	}
 	return true
+}
+
+// Nodes that start at the same moment, with a route between them that is slower than their gates last, publish before they know
+// one another. Each tells the other that it may have missed something: both at the same time, and that must come to an end.
+func TestNodesThatMeetTooLate(t *testing.T) {
+	for seed := range uint64(shorter(20, 5)) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := lan(seed)
+				c.SetLatency(0, 1, 400*time.Millisecond)
+				nodes := make([]*backplane.Node, 2)
+				w, room := newTold(t), backplane.Group("room")
+				var both sync.WaitGroup
+				for i := range nodes {
+					both.Go(func() { nodes[i] = openAt(t, c, i) })
+				}
+				both.Wait()
+				for _, n := range nodes {
+					w.listen(n, room)
+				}
+				for range 100 {
+					w.say(nodes[0], room)
+					w.say(nodes[1], room)
+					<-time.After(20 * time.Millisecond)
+				}
+				<-time.After(5 * time.Second)
+				if missed := w.judge(); missed == 0 {
+					t.Error("nothing was missed: the test proves nothing")
+				}
+				inboxes := func() (k int) {
+					for _, n := range nodes {
+						for channel, frames := range c.Heard(n.ID()) {
+							if strings.Contains(channel, "inbox") {
+								k += frames
+							}
+						}
+					}
+					return k
+				}
+				before := inboxes()
+				<-time.After(time.Minute)
+				if k := inboxes() - before; k > 60 { // each proves its inbox every 4 s
+					t.Errorf("their inboxes heard %d frames in a minute without anything to ask", k)
+				}
+				late := w.listen(nodes[0], backplane.Group("late"))
+				w.say(nodes[1], late.to)
+				<-time.After(5 * time.Second)
+				w.judge()
+				if k := w.gaps(late); k > 0 {
+					t.Errorf("a subscription long after that was told of %d gaps", k)
+				}
+			})
+		})
+	}
+}
+
+// A node that connects anew while the route to a member is away stays at its gate for long. What it tells its subscriptions when it
+// hears something again is not all: others come and publish meanwhile at the far server, of whom it knows nothing.
+func TestGateThatLastsForLong(t *testing.T) {
+	for seed := range uint64(shorter(10, 3)) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := lan(seed)
+				a, third := openAt(t, c, 0, "a"), openAt(t, c, 1, "third")
+				openAt(t, c, 2, "far")
+				w, room := newTold(t), backplane.Group("room")
+				atA := w.listen(a, room)
+				<-time.After(3 * time.Second)
+				c.Cut(0, 2)
+				c.Kick(a.ID())
+				<-time.After(time.Second)
+				w.say(third, room)
+				<-time.After(time.Second)
+				if k := w.gaps(atA); k != 1 {
+					t.Errorf("%d gaps when something was heard again, want 1", k)
+				}
+				newcomer := openAt(t, c, 2, "newcomer")
+				for range 10 {
+					w.say(newcomer, room)
+				}
+				c.Heal(0, 2)
+				<-time.After(2 * time.Second)
+				w.say(newcomer, room)
+				<-time.After(10 * time.Second)
+				if missed := w.judge(); missed == 0 {
+					t.Error("nothing was missed: the test proves nothing")
+				}
+			})
+		})
+	}
 }

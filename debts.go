@@ -51,18 +51,20 @@ func (b *barrier) owe(p wire.Publisher, since time.Time, tell bool) {
 	b.l.n.sendOwn(inboxAddress(nodeID(p)), wire.Barrier, question)
 }
 
-// owed reports whether a gap for messages of a member is still to be told, and since when they may be missing.
-func (b *barrier) owed(p wire.Publisher) (since time.Time, owed bool) {
-	if b.cluster == nil {
+// doubtful reports whether messages of a node may be missing before the first one that is heard, and since when: a gap for it
+// is still to be told, or it publishes and is no member here, so that nothing of its gate has come.
+func (b *barrier) doubtful(p wire.Publisher) (since time.Time, doubtful bool) {
+	n := b.l.n
+	if b.cluster == nil || p == n.publisher {
 		return since, false
 	}
+	stranger := n.members.unheard(p) && b.clustered()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d := b.debts[p]
-	if d == nil {
-		return since, false
+	if d := b.debts[p]; d != nil {
+		return d.since, true
 	}
-	return d.since, true
+	return b.since, stranger
 }
 
 // paid tells the gap that was owed for a member; nonce is that of its answer, 0 where none will come any more.
@@ -130,12 +132,18 @@ func (b *barrier) missed(p wire.Publisher, since time.Time) {
 	b.l.n.interests.memberGap(p, b.l.n.members.idOf(p), since)
 }
 
-// missedBy acts on a member that says that it published before it knew this node.
+// missedBy acts on a member that says that it published before it knew this node. What it missed to tell is before its answer to
+// a question that is on its way already, since only who knows this node answers: that debt covers it. Were it owed anew, two
+// that tell it one another at the same time would do so for ever.
 func (b *barrier) missedBy(p wire.Publisher) {
 	b.mu.Lock()
 	passed := b.passed && b.ready
+	d := b.debts[p]
+	if d != nil && b.since.Before(d.since) {
+		d.since = b.since
+	}
 	b.mu.Unlock()
-	if passed && b.clustered() { // else nothing is in force that could have missed it
+	if passed && d == nil && b.clustered() { // else nothing is in force that could have missed it
 		b.owe(p, time.Time{}, false)
 	}
 }

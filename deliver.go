@@ -127,7 +127,7 @@ func (h *hearing) count() {
 	if h.fresh {
 		if last, gone := h.n.members.isGone(h.publisher); gone { // its heartbeat, which tells everybody, comes later
 			h.gap(GapMember, last, 0)
-		} else if since, owed := h.n.membersLink.barrier.owed(h.publisher); owed {
+		} else if since, owed := h.n.membersLink.barrier.doubtful(h.publisher); owed {
 			h.gap(GapMember, since, 0)
 		}
 		h.counter.at, h.counter.heard = h.in.since, h.in.at
@@ -208,8 +208,8 @@ func (in *interest) push(events []Event) {
 }
 
 // tellLoss tells what happened to the link before anything else is told. Where a round of the members is still to come before
-// the interest is in force (barrier.go), it is not told again after that: what is missing between the two shows by its numbers or
-// its tail mark, and where routes are away for longer, heartbeats are missing too. in.mu is held.
+// the interest is in force (barrier.go), it is not told again after that, unless the round took long: what is missing between the
+// two shows by its numbers or its tail mark. in.mu is held.
 func (in *interest) tellLoss() {
 	if in.loss == nil {
 		return

@@ -47,7 +47,7 @@ const (
 	GapOverflow                       // a bounded queue or table of this node was full; Missed counts where it is known
 	GapUnreadable                     // a frame could not be decoded
 	GapBroker                         // the broker dropped frames, or confirmed a subscription that does not deliver
-	GapMember                         // a node that had been declared dead spoke again, or heartbeats of it are missing
+	GapMember                         // a node that had been declared dead spoke again, heartbeats of it are missing, or it was met too late
 )
 
 // String returns the cause as one word.

@@ -10,6 +10,7 @@ import (
 type round struct {
 	nonce uint64
 	conn  uint64      // the connection's
+	born  time.Time   // when the first interest joined it, or it began
 	gate  bool        // the first of its connection
 	ins   []*interest // guarded by interestTable.mu
 
@@ -222,6 +223,7 @@ func (b *barrier) finish(r *round) {
 	l, n := b.l, b.l.n
 	t := &n.interests
 	tick := n.ticks.Add(1)
+	since := b.slow(r)
 	var waiters []*waiter
 	t.mu.Lock()
 	b.mu.Lock()
@@ -237,6 +239,9 @@ func (b *barrier) finish(r *round) {
 		case in.link != l: // it moved
 			t.queue(in)
 		default:
+			if !since.IsZero() {
+				in.tellAgain(since)
+			}
 			waiters = append(waiters, l.confirm(in, tick, true)...)
 		}
 	}
@@ -261,6 +266,26 @@ func (b *barrier) finish(r *round) {
 	}
 	if r.gate || r.whole {
 		n.health.look()
+	}
+}
+
+// slow returns since when a round that took long may have cost messages; zero for one that did not.
+func (b *barrier) slow(r *round) time.Time {
+	if time.Since(r.born) < b.l.n.o.ProbeInterval {
+		return time.Time{}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.since
+}
+
+// tellAgain tells those who were subscribed before the round that messages may be missing, where that was told already when
+// something was heard: while they waited for the round, members may have come and gone of which nothing is known here.
+func (in *interest) tellAgain(since time.Time) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.loss == nil && in.head != nil {
+		in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: since}})
 	}
 }
 
