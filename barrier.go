@@ -137,7 +137,9 @@ func (b *barrier) join(in *interest) {
 	b.next.ins = append(b.next.ins, in)
 }
 
-func newRound() *round { return &round{born: time.Now(), waits: map[wire.Publisher]*awaited{}} }
+func newRound() *round {
+	return &round{born: time.Now(), waits: map[wire.Publisher]*awaited{}, epochs: map[wire.Publisher]beat{}}
+}
 
 // restored notes that every subscription was confirmed by the server: the newest round is the last one that they need.
 func (b *barrier) restored() {

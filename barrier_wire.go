@@ -59,18 +59,23 @@ func (n *Node) barrierHeard(l *link, p wire.Publisher, body []byte) error {
 }
 
 // barrierAnswerHeard acts on an answer: what a question begins with, then how many members follow that the answering node
-// knows, and of each its id and how long it has been silent in milliseconds.
+// knows, of each its id and how long it has been silent in milliseconds, and last the newest epoch that it had begun when the
+// answer left.
 func (n *Node) barrierAnswerHeard(l *link, p wire.Publisher, body []byte) error {
 	_, nonce, rest, err := barrierBody(body)
 	if err != nil {
 		return err
 	}
-	named, err := namedIn(rest)
+	named, rest, err := namedIn(rest)
+	if err != nil {
+		return err
+	}
+	epoch, _, err := uint64At(rest)
 	if err != nil {
 		return err
 	}
 	_ = n.greet(p)
-	if !l.barrier.answered(p, nonce, named) {
+	if !l.barrier.answered(p, nonce, epoch, named) {
 		l.barrier.paid(p, nonce)
 	}
 	return nil
@@ -101,23 +106,23 @@ func barrierBody(body []byte) (flags barrierFlags, nonce uint64, rest []byte, er
 }
 
 // namedIn decodes the list of members in an answer.
-func namedIn(b []byte) (map[wire.Publisher]time.Duration, error) {
+func namedIn(b []byte) (named map[wire.Publisher]time.Duration, rest []byte, err error) {
 	count, b, err := uint64At(b)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	named := map[wire.Publisher]time.Duration{}
+	named = map[wire.Publisher]time.Duration{}
 	for range count {
 		var p wire.Publisher
 		if len(b) < len(p) {
-			return nil, fmt.Errorf("%w: a list of members", wire.ErrBroken)
+			return nil, nil, fmt.Errorf("%w: a list of members", wire.ErrBroken)
 		}
 		b = b[copy(p[:], b):]
 		var silent uint64
 		if silent, b, err = uint64At(b); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		named[p] = time.Duration(min(silent, 1<<32)) * time.Millisecond
 	}
-	return named, nil
+	return named, b, nil
 }

@@ -155,6 +155,9 @@ func (l *lane) append(p *parcel, it *item) {
 			}
 			payload = l.n.heartbeat(flags, l.n.heartbeats.Load()+p.beats) // as late as possible: see epochClock
 		}
+		if it.typ == wire.BarrierAnswer { // as late, for the same reason
+			payload = appendUint64(payload, l.n.epochClock.Load())
+		}
 		p.frame = wire.AppendMessage(p.frame, it.typ, byte(o.addr.kind), o.addr.scope, o.addr.name, 0, 0, nil, payload)
 		p.next = false
 	default:

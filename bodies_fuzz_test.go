@@ -33,7 +33,7 @@ func FuzzOwnBodies(f *testing.F) {
 	f.Add(byte(wire.Answer), answerBody(1, answerError, []byte("\xff\xfe")))
 	f.Add(byte(wire.Answer), answerBody(1, 200, make([]byte, 1000)))
 	f.Add(byte(wire.Barrier), barrierQuestion(barrierGate|barrierMissed, 7))
-	f.Add(byte(wire.BarrierAnswer), append(barrierQuestion(0, 7), "\x02ABCDEFGH\x01IJKLMNOP\x01"...))
+	f.Add(byte(wire.BarrierAnswer), append(barrierQuestion(0, 7), "\x02ABCDEFGH\x01IJKLMNOP\x01\x07"...))
 	f.Add(byte(wire.BarrierAnswer), append(barrierQuestion(0, 7), "\xff\xff\xff\xff\xff\xff\xff\xff\x7fABCDEFGH\x01"...))
 	var strangers atomic.Uint64
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {

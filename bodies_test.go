@@ -46,8 +46,9 @@ func TestBarrierBodyIsWrittenToTheByte(t *testing.T) {
 		t.Errorf("a list of none is %x", got)
 	}
 	_, nonce, rest, err := barrierBody(vectorBody(t, "barrier-answer"))
-	named, err2 := namedIn(rest)
-	if err != nil || err2 != nil || nonce != 5 || len(named) != 1 || named[wire.Publisher{0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0x00, 0x11}] != time.Second {
+	named, rest, err2 := namedIn(rest)
+	epoch, _, err3 := uint64At(rest)
+	if err != nil || err2 != nil || err3 != nil || epoch != 7 || nonce != 5 || len(named) != 1 || named[wire.Publisher{0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0x00, 0x11}] != time.Second {
 		t.Errorf("read as %d, %v, %v, %v", nonce, named, err, err2)
 	}
 }
@@ -63,7 +64,7 @@ func TestBrokenBodiesAreRefused(t *testing.T) {
 		"ask":            {n.questionHeard, 9},
 		"answer":         {n.answerHeard, 3},
 		"barrier":        {func(p wire.Publisher, b []byte) error { return n.barrierHeard(nil, p, b) }, 3},
-		"barrier-answer": {func(p wire.Publisher, b []byte) error { return n.barrierAnswerHeard(nil, p, b) }, 14},
+		"barrier-answer": {func(p wire.Publisher, b []byte) error { return n.barrierAnswerHeard(nil, p, b) }, 15},
 	} {
 		body := vectorBody(t, name)
 		for length := range c.obligatory {

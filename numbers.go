@@ -191,6 +191,22 @@ func (in *interest) forgetPublishers(n *Node) {
 	n.interests.counted.remove(in)
 }
 
+// keepHeardSince forgets what was heard of members before they answered the round that the interest waited for, if nobody was
+// subscribed: it may have missed something in between, and was nobody's. What came later is whole.
+func (in *interest) keepHeardSince(n *Node, answers map[wire.Publisher]beat) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.head != nil {
+		return
+	}
+	for p, c := range in.publishers {
+		if a, answered := answers[p]; p != n.publisher && (!answered || c.at < a.tick) {
+			delete(in.publishers, p)
+			n.stats.receivingCounters.Add(-1)
+		}
+	}
+}
+
 // A publisher that lives and is silent on an address sends its tail mark. Where none came although it is long overdue, the mark
 // is lost, and perhaps messages before it: that is a gap, and the end of the epoch. So the loss of a last message is told also
 // where its mark was lost with it, and no counter stays for ever.

@@ -172,7 +172,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 			}
 		case err == nil:
 			t.deny(in, false)
-			waiters = append(waiters, l.confirm(in, tick, false)...)
+			waiters = append(waiters, l.confirm(in, tick)...)
 			if in.own {
 				ready = append(ready, in)
 			}
@@ -224,9 +224,9 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 
 // confirm puts an interest in force that the broker has confirmed, after a round of the members where there was one. It
 // returns the waiters, to be told. interestTable.mu is held.
-func (l *link) confirm(in *interest, tick uint64, round bool) []*waiter {
+func (l *link) confirm(in *interest, tick uint64) []*waiter {
 	in.confirmed = true
-	waiters := l.enter(in, tick, round)
+	waiters := l.enter(in, tick)
 	if in.refs == 0 {
 		l.n.interests.queue(in)
 	}
@@ -254,11 +254,8 @@ func (l *link) refuse(in *interest, err error) bool {
 
 // enter puts an interest in force: it tells what was lost before, then lets the waiters in. It returns them, to be told.
 // interestTable.mu is held.
-func (l *link) enter(in *interest, tick uint64, round bool) []*waiter {
+func (l *link) enter(in *interest, tick uint64) []*waiter {
 	in.renew = false
-	if round && in.head == nil {
-		in.forgetPublishers(l.n) // what came before the round was over may have missed something, and was nobody's
-	}
 	in.heard.Store(uint32(l.n.proofAt(time.Now(), false)))
 	l.n.interests.toProve(in)
 	in.mu.Lock()

@@ -19,7 +19,7 @@ type round struct {
 	whole   bool                        // with it all subscriptions of a connect are in force
 	company bool                        // there is somebody
 	waits   map[wire.Publisher]*awaited // who has not answered
-	heard   map[wire.Publisher]bool     // a gate: who has
+	epochs  map[wire.Publisher]beat     // who has, at which tick, and the newest epoch it had begun then
 	over    bool                        // nobody is waited for
 	begun   time.Time
 	again   time.Time     // when who is silent is asked anew
@@ -239,10 +239,11 @@ func (b *barrier) finish(r *round) {
 		case in.link != l: // it moved
 			t.queue(in)
 		default:
+			in.keepHeardSince(n, r.epochs)
 			if !since.IsZero() {
 				in.tellAgain(since)
 			}
-			waiters = append(waiters, l.confirm(in, tick, true)...)
+			waiters = append(waiters, l.confirm(in, tick)...)
 		}
 	}
 	t.mu.Unlock()
@@ -252,6 +253,7 @@ func (b *barrier) finish(r *round) {
 	if void {
 		return
 	}
+	n.members.answered(r.epochs)
 	b.mu.Lock()
 	if void = b.conn != r.conn; !void {
 		b.whole = b.whole || r.whole
@@ -347,7 +349,7 @@ func (b *barrier) found(p wire.Publisher, direct bool) (passed bool) {
 }
 
 // answered notes an answer. It returns false if it is none to the current round.
-func (b *barrier) answered(p wire.Publisher, nonce uint64, named map[wire.Publisher]time.Duration) bool {
+func (b *barrier) answered(p wire.Publisher, nonce, epoch uint64, named map[wire.Publisher]time.Duration) bool {
 	n := b.l.n
 	unknown := make(map[wire.Publisher]time.Duration) // of those named; looked up before mu is taken
 	for q, silent := range named {
@@ -364,19 +366,16 @@ func (b *barrier) answered(p wire.Publisher, nonce uint64, named map[wire.Publis
 		return false
 	}
 	if !r.over {
+		if _, again := r.epochs[p]; !again { // the first answer is the lowest
+			r.epochs[p] = beat{b.l.n.ticks.Add(1), epoch}
+		}
 		delete(r.waits, p)
 		r.company = true
 		for q, silent := range unknown {
-			if r.gate && r.waits[q] == nil && q != p && !r.heard[q] {
+			if _, heard := r.epochs[q]; r.gate && r.waits[q] == nil && q != p && !heard {
 				r.waits[q] = &awaited{until: now.Add(min(n.o.MemberTimeout-silent, n.o.ProbeInterval))}
 				ask = append(ask, q)
 			}
-		}
-		if r.gate {
-			if r.heard == nil {
-				r.heard = map[wire.Publisher]bool{}
-			}
-			r.heard[p] = true
 		}
 		b.look(r, now)
 	}
