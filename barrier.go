@@ -29,13 +29,15 @@ import (
 //   - Members that find each other only after their gates, or again after a silence, have missed something: debts.go.
 
 // Nodes that start at the same moment are not known to one another's servers when they ask. So a gate asks several times, and
-// lasts for a 64th of a probe interval after its question came back to ourselves at least, or twenty times as long as that
-// took, if this is longer. Without any answer it is over after a quarter of a probe interval: then there is nobody, for all that
+// lasts for a 16th of a probe interval after its question came back to ourselves at least, or twenty times as long as that
+// took, if this is longer, or for three times as long as an answer took, up to half a probe interval. Without any answer it is over after a quarter of a probe interval: then there is nobody, for all that
 // can be known. Who shows up later is told a gap, see debts.go.
 const (
-	gateLeast    = 64
+	gateLeast    = 16
 	gatePatience = 4
 	gateEchoes   = 20
+	gateAnswers  = 3
+	gateMost     = 2
 )
 
 // barrier makes the rounds of one link. Its goroutine is run, which ends with the node; it is there only where the

@@ -147,3 +147,23 @@ func (b *barrier) missedBy(p wire.Publisher) {
 		b.owe(p, time.Time{}, false)
 	}
 }
+
+// slow returns since when a round that took long may have cost messages; zero for one that did not.
+func (b *barrier) slow(r *round) time.Time {
+	if time.Since(r.born) < b.l.n.o.ProbeInterval {
+		return time.Time{}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.since
+}
+
+// tellAgain tells those who were subscribed before the round that messages may be missing, where that was told already when
+// something was heard: while they waited for the round, members may have come and gone of which nothing is known here.
+func (in *interest) tellAgain(since time.Time) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.loss == nil && in.head != nil {
+		in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: since}})
+	}
+}

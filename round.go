@@ -140,7 +140,7 @@ func (b *barrier) ask(r *round) {
 const (
 	askQuickly = 256 // the part of a probe interval after which a gate's question is sent again
 	askSlowly  = 16  // and that of another round
-	askSlower  = 3   // each time
+	askSlower  = 2   // each time
 )
 
 // chase asks those anew who are silent, and gives those up that nobody knows and whose time is over. It reports whether
@@ -200,7 +200,9 @@ func (b *barrier) echoed(nonce uint64) {
 	defer b.mu.Unlock()
 	if r := b.current; r != nil && r.nonce == nonce && r.gate && r.until.IsZero() {
 		long := gateEchoes * now.Sub(r.begun)
-		r.least = now.Add(max(b.l.n.o.ProbeInterval/gateLeast, long))
+		if least := now.Add(max(b.l.n.o.ProbeInterval/gateLeast, long)); least.After(r.least) {
+			r.least = least
+		}
 		r.until = now.Add(max(b.l.n.o.ProbeInterval/gatePatience, long))
 		b.poke() // to look then
 	}
@@ -271,23 +273,15 @@ func (b *barrier) finish(r *round) {
 	}
 }
 
-// slow returns since when a round that took long may have cost messages; zero for one that did not.
-func (b *barrier) slow(r *round) time.Time {
-	if time.Since(r.born) < b.l.n.o.ProbeInterval {
-		return time.Time{}
+// extend lets a gate last longer whose answers come from far away. mu is held.
+func (b *barrier) extend(r *round, now time.Time) {
+	far, most := now.Add(gateAnswers*now.Sub(r.begun)), r.begun.Add(b.l.n.o.ProbeInterval/gateMost)
+	if far.After(most) {
+		far = most
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.since
-}
-
-// tellAgain tells those who were subscribed before the round that messages may be missing, where that was told already when
-// something was heard: while they waited for the round, members may have come and gone of which nothing is known here.
-func (in *interest) tellAgain(since time.Time) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.loss == nil && in.head != nil {
-		in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: since}})
+	if r.gate && far.After(r.least) {
+		r.least = far
+		b.poke() // to look then
 	}
 }
 
@@ -368,6 +362,7 @@ func (b *barrier) answered(p wire.Publisher, nonce, epoch uint64, named map[wire
 	if !r.over {
 		if _, again := r.epochs[p]; !again { // the first answer is the lowest
 			r.epochs[p] = beat{b.l.n.ticks.Add(1), epoch}
+			b.extend(r, now)
 		}
 		delete(r.waits, p)
 		r.company = true

@@ -195,10 +195,11 @@ func judgeCounts(v *view) []violation {
 					told, at = told+r.Missed, r.Start.Tick
 				}
 			}
-			missing := uint64(0)
+			missing, began := uint64(0), false // began: something was heard, be it from shortly before the subscription; what follows it can be missed
 			for _, p := range pubs {
 				pub := &v.Pubs[p]
-				before := pub.Result.Class == ok && pub.Return.before(v.Subs[s].Call) // one of unknown fate may be taken later still
+				began = began || v.heard[s][p]
+				before := !began && pub.Result.Class == ok && pub.Return.before(v.Subs[s].Call) // one of unknown fate may be taken later still
 				if pub.Call.Tick < at && !v.heard[s][p] && !pub.Result.definite() && !before {
 					missing++
 				}

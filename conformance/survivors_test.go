@@ -18,7 +18,7 @@ func TestSurvivedByDesign(t *testing.T) {
 				if p.Needs&(NeedTime|NeedChild|NeedWire) != 0 {
 					continue
 				}
-				if testing.Short() && !strings.HasPrefix(p.ID, "link/") && !strings.HasPrefix(p.ID, "close/") {
+				if testing.Short() && !strings.HasPrefix(p.ID, "link/") && !strings.HasPrefix(p.ID, "close/") && !strings.HasPrefix(p.ID, "isolate/") {
 					continue
 				}
 				k := face(t, p, m)
