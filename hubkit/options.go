@@ -38,7 +38,8 @@ type Options struct {
 	OnState func(backplane.Health)
 
 	// UserGroups keeps memberships of users in the backplane's store, for [Hub.JoinUser]: every Connect of a user then reads
-	// them. Set it on all instances; New fails with ErrUnsupported where the backplane has no store. Default no.
+	// them. Set it on all instances; New fails with ErrUnsupported where the backplane has no store, and Connect where the broker
+	// turns out to have none, as NATS without JetStream. Default no.
 	UserGroups bool
 	// Resume lets clients come back with their groups, on any instance. Default off.
 	Resume ResumeOptions

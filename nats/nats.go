@@ -28,8 +28,9 @@
 //	]
 //
 // CREATE of the stream is not needed where the bucket is there, and that of consumers lets Watch hear of changes at once, and not
-// within a second. What is missing is named in an [transport.ErrDenied]. Without JetStream, or with a bucket that cannot keep
+// within a second. What is missing is named in a [transport.ErrDenied]. Without JetStream, or with a bucket that cannot keep
 // what the store promises, every call of the store is [transport.ErrUnsupported] and says what to change; all else works.
+// Who may create a stream or a consumer reaches subjects beyond the namespace, too: docs/operating.md says what to do about it.
 //
 // # How it works
 //

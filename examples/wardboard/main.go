@@ -15,6 +15,8 @@
 //	go run ./examples/wardboard -instances 1 -listen 127.0.0.1:8082 -backplane redis://127.0.0.1:6379
 //	go run ./examples/wardboard -check -connect http://127.0.0.1:8081,http://127.0.0.1:8082
 //
+// Its namespace is wardboard, unless the URL says ?namespace=ward, for a user who may use ward alone, as nats.conf has one.
+//
 // A farm without a broker: each process has a NATS server inside, and they find each other by a list that is the same for all.
 //
 //	export B='nats+embedded://127.0.0.1:6221?secret=SECRET&peers=127.0.0.1:6221,127.0.0.1:6222'

@@ -8,7 +8,8 @@
 //	})
 //	node, err := backplane.Open(ctx, open, backplane.Options{Namespace: "ward"})
 //
-// It is a module of its own, so that nobody else carries the server. Programs that choose their transport by URL hand it
+// It is a module of its own (go get github.com/gobackplane/backplane/nats/embedded), so that nobody else carries the
+// server. Programs that choose their transport by URL hand it
 // to package dial:
 //
 //	dial.URL(ctx, u, backplane.Options{}, dial.With("nats+embedded", embedded.URL))
