@@ -170,6 +170,9 @@ func outagePartial(w *world) {
 	all := w.settled()
 	all[0].user("u", "4B")
 	all[1].user("u", "4B")
+	for _, s := range all[:2] {
+		s.user("v", "g") // what follows needs no new subscription, which may have to wait for everybody
+	}
 	all[2].hang()
 	ctx, cancel := context.WithTimeout(w.ctx, brief)
 	defer cancel()

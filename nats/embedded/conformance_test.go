@@ -140,10 +140,8 @@ func TestConformanceEmbedded(t *testing.T) {
 // needsStore names what needs a store, and what takes minutes unless time costs nothing.
 var needsStore = []string{"user/future", "user/leave", "user/time", "user/survives", "resume/expired"}
 
-// Hubs of three instances, each with a server of its own. Without outage/partial: where one instance hangs, the first join of a group on
-// another one waits until that is declared dead, which is longer than the property does (docs/operating.md).
+// Hubs of three instances, each with a server of its own.
 func TestHubEmbedded(t *testing.T) {
 	n := newNetwork(t)
-	hubtest.Test(t, hubtest.Over(conformance.Transport(n.cutNodes, backplane.Options{})), hubtest.Strict(needsStore...),
-		hubtest.Only(func(p hubtest.Property) bool { return p.ID != "outage/partial" }))
+	hubtest.Test(t, hubtest.Over(conformance.Transport(n.cutNodes, backplane.Options{})), hubtest.Strict(needsStore...))
 }
