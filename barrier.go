@@ -29,9 +29,10 @@ import (
 //   - Members that find each other only after their gates, or again after a silence, have missed something: debts.go.
 
 // Nodes that start at the same moment are not known to one another's servers when they ask. So a gate asks several times, and
-// lasts for a 16th of a probe interval after its question came back to ourselves at least, or twenty times as long as that
-// took, if this is longer, or for three times as long as an answer took, up to half a probe interval. Without any answer it is over after a quarter of a probe interval: then there is nobody, for all that
-// can be known. Who shows up later is told a gap, see debts.go.
+// lasts for a 16th of a probe interval after its question came back to ourselves at least, or twenty times as long as that took,
+// if this is longer; and for three times as long as an answer took, up to half a probe interval. Without any answer it is over
+// after a quarter of a probe interval: then there is nobody, for all that can be known. Who shows up later is told a gap, see
+// debts.go.
 const (
 	gateLeast    = 16
 	gatePatience = 4
