@@ -108,6 +108,9 @@ func barrierBody(body []byte) (flags barrierFlags, nonce uint64, rest []byte, er
 // namedIn decodes the list of members in an answer.
 func namedIn(b []byte) (named map[wire.Publisher]time.Duration, rest []byte, err error) {
 	count, b, err := uint64At(b)
+	if err == nil && count > memberMost {
+		err = fmt.Errorf("%w: a list of %d members", wire.ErrBroken, count)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
