@@ -30,9 +30,9 @@ import (
 
 // Nodes that start at the same moment are not known to one another's servers when they ask. So a gate asks several times, and
 // lasts for a 16th of a probe interval after its question came back to ourselves at least, or twenty times as long as that took,
-// if this is longer; and for three times as long as an answer took, up to half a probe interval. Without any answer it is over
-// after a quarter of a probe interval: then there is nobody, for all that can be known. Who shows up later is told a gap, see
-// debts.go.
+// if this is longer, up to a probe interval; and for three times as long as an answer took, up to half a probe interval. Without
+// any answer it is over after a quarter of a probe interval: then there is nobody, for all that can be known. Who shows up later
+// is told a gap, see debts.go.
 const (
 	gateLeast    = 16
 	gatePatience = 4

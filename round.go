@@ -199,7 +199,7 @@ func (b *barrier) echoed(nonce uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if r := b.current; r != nil && r.nonce == nonce && r.gate && r.until.IsZero() {
-		long := gateEchoes * now.Sub(r.begun)
+		long := min(gateEchoes*now.Sub(r.begun), b.l.n.o.ProbeInterval) // or a starved machine would wait for half a minute
 		if least := now.Add(max(b.l.n.o.ProbeInterval/gateLeast, long)); least.After(r.least) {
 			r.least = least
 		}
