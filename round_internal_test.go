@@ -16,7 +16,7 @@ func TestGateOfASlowEchoEnds(t *testing.T) {
 		r.nonce, r.gate, r.begun = 7, true, time.Now().Add(-took)
 		b.current = r
 		b.echoed(7)
-		if least, until := time.Until(r.least), time.Until(r.until); least > most || until > most || least <= 0 || until < least {
+		if least, until := time.Until(r.least), time.Until(r.until); least > most || until > most || least <= 0 || r.until.Before(r.least) {
 			t.Errorf("a question that came back after %v: the gate lasts for %v at least, and alone for %v; want at most %v", took, least, until, most)
 		}
 	}
