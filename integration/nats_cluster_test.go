@@ -44,10 +44,14 @@ func spread(c *natsserver.Cluster) func(conformance.Instance) string {
 	}
 }
 
-// Under the race detector a long stream is left out, which would be half of this test's time.
+// Under the race detector a long stream is left out, which would be half of this test's time. So is model/random always: it
+// demands that what was taken is heard and not told as a gap, also of an instance that hung while another one came and found
+// itself alone. In a cluster that is a gap (docs/decisions/0019-barriers-over-members.md).
 func TestConformanceNATSCluster(t *testing.T) {
 	cluster := natsserver.StartCluster(t, 3, natsserver.Options{})
 	conformance.Test(t, natsAt(spread(cluster)), restartsNATS(allOf{cluster}), conformance.Strict(overTCP...), ours,
-		conformance.Only(func(p conformance.Property) bool { return !raced || p.ID != "deliver/volume" }),
+		conformance.Only(func(p conformance.Property) bool {
+			return p.ID != "model/random" && (!raced || p.ID != "deliver/volume")
+		}),
 		conformance.Subject("nats-cluster", cluster.Servers[0].Version()+", three servers"))
 }
