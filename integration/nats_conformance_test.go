@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/conformance"
@@ -15,11 +16,12 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
-// natsAt opens instances at NATS servers by URL, through the suite's dialer.
+// natsAt opens instances at NATS servers by URL, through the suite's dialer. They come back soon: a link is one connection, and
+// link/torn tears it again and again, so that an instance would rest for ReconnectMax each time and the property take 20 s.
 func natsAt(url func(conformance.Instance) string) conformance.Opener {
 	return conformance.Transport(func(in conformance.Instance) transport.Opener {
 		return nats.New(nats.Options{URL: url(in), Dialer: in.Dial})
-	}, backplane.Options{})
+	}, backplane.Options{ReconnectMax: 100 * time.Millisecond})
 }
 
 // at is the URL for all instances.
