@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"context"
+	"slices"
 )
 
 // Close implements [Backplane]. It first finishes what was accepted, then ends the contexts of handlers and of answering
@@ -66,6 +67,12 @@ func (n *Node) shutDown(ctx context.Context, inside bool) {
 	n.stopHandlers(ErrClosed)
 	if !inside {
 		n.waitForHandlers(ctx)
+	}
+	if finished && n.membersLink.barrier.clustered() && slices.ContainsFunc(links, func(l *link) bool { return l.lane.unmarked() }) {
+		// A route that was away until now may come back between the marks, which are lost, and the goodbye. Then this one is
+		// missing as well, and its number tells.
+		n.sendHeartbeat(flagOwed)
+		finished = drain()
 	}
 	if finished && n.ctx.Err() == nil {
 		for _, l := range links {

@@ -138,7 +138,7 @@ func TestNewcomerAtAFarServerPublishesAtOnce(t *testing.T) {
 	}
 }
 
-// A frozen member keeps a Subscribe waiting no longer than it takes to be declared dead, and disturbs nobody else.
+// A frozen member keeps a Subscribe waiting no longer than it takes to be declared dead, which is a gap for who was subscribed before.
 func TestFrozenMember(t *testing.T) {
 	for seed := range uint64(shorter(20, 3)) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
@@ -201,8 +201,13 @@ func TestFrozenMember(t *testing.T) {
 				<-time.After(5 * time.Second)
 				close(talk)
 				talking.Wait()
-				if k := w.gaps(atA) + w.gaps(atB); k > 0 {
-					t.Errorf("the others were told of %d gaps", k)
+				for _, e := range []*listening{atA, atB} {
+					if k := w.gaps(e); k != 1 {
+						t.Errorf("%s was told of %d gaps, want one for the death", e.name, k)
+					}
+				}
+				if k := w.gaps(long) + w.gaps(quick); k > 0 {
+					t.Errorf("who subscribed after the death, or waited for it, was told of %d gaps", k)
 				}
 				c.HealNode(frozen.ID())
 				for range 200 {

@@ -10,7 +10,7 @@ import (
 // that until each server has heard again which subscriptions there are on the other side. Who finds a member that it had
 // declared dead, or of which heartbeats are missing, or that had published before the two knew each other, owes its
 // subscriptions a gap. It is told once the member has answered, and so its server knows the subscriptions: what is
-// lost before that is covered, and after that nothing is lost. See barrier.go.
+// lost before that is covered, and after that nothing is lost. One that dies is a gap at once. See barrier.go.
 
 // debt is what is to be done once a member has answered a question that was sent after its nonce was drawn.
 type debt struct {
@@ -78,7 +78,45 @@ func (b *barrier) paid(p wire.Publisher, nonce uint64) {
 	delete(b.debts, p)
 	b.mu.Unlock()
 	n := b.l.n
+	if nonce == 0 {
+		n.interests.deathGap(n.members.idOf(p), d.since)
+		return
+	}
 	n.interests.memberGap(p, n.members.idOf(p), d.since)
+}
+
+// died acts on a member that was declared dead. What its server had taken and not passed on is lost where both died, or where it
+// died while a route was away, and no number will ever show it: its subscribers are told. So are all others, since it may have
+// published to any address. Who subscribes from now on has missed nothing, nor has who waits for its answer still: what it
+// publishes after this is covered when it speaks again. So this comes before gone, which puts them in force.
+func (b *barrier) died(p wire.Publisher, m *member) {
+	if !b.clustered() {
+		return // the one server that there is passes on what it has taken
+	}
+	since := m.heard.Add(-2 * m.settings.tailMark) // what was lost before that, its tail mark has shown
+	b.mu.Lock()
+	d := b.debts[p]
+	if d != nil && since.Before(d.since) {
+		d.since = since
+	}
+	b.mu.Unlock()
+	if d == nil { // else gone tells it
+		b.l.n.interests.deathGap(m.ID, since)
+	}
+}
+
+// unmet acts on a node that others named at our gate, and that did not show up. It may live behind a route that is away, and die
+// before that is back, so that we never hear of it: then those who are subscribed when the others declare it dead are told.
+func (b *barrier) unmet(p wire.Publisher, heard time.Time) {
+	if b.l.n.members.over(p) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.debts[p] == nil {
+		b.newest++
+		b.debts[p] = &debt{nonce: b.newest, since: b.since, begun: heard}
+	}
 }
 
 // dun asks those anew who have not answered, and tells the gaps of those who are not there any more.
@@ -112,6 +150,9 @@ func (b *barrier) dun(now time.Time) {
 // since. open says that it has published.
 func (b *barrier) met(p wire.Publisher, direct, open, back bool, since time.Time) {
 	passed := b.found(p, direct)
+	if !open && !back {
+		b.forgive(p)
+	}
 	switch {
 	case back && b.clustered():
 		b.owe(p, since, false)
@@ -121,6 +162,13 @@ func (b *barrier) met(p wire.Publisher, direct, open, back bool, since time.Time
 		b.l.n.log.Warn("a member has published before it was known here", "node", string(nodeID(p)))
 		b.owe(p, time.Time{}, true) // and may have missed what was published here
 	}
+}
+
+// forgive drops the debt of a node that others named, and that has published nothing yet.
+func (b *barrier) forgive(p wire.Publisher) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.debts, p)
 }
 
 // missed is met for a member of which heartbeats did not come.

@@ -47,7 +47,10 @@ const (
 	GapOverflow                       // a bounded queue or table of this node was full; Missed counts where it is known
 	GapUnreadable                     // a frame could not be decoded
 	GapBroker                         // the broker dropped frames, or confirmed a subscription that does not deliver
-	GapMember                         // a node that had been declared dead spoke again, heartbeats of it are missing, or it was met too late
+	// GapMember: a node that had been declared dead spoke again, heartbeats of it are missing, or it was met too late. Where the
+	// broker is several servers, also: it was declared dead. Its own server may have died with it, and what that had taken, Publish
+	// had returned nil, and not passed on. Publisher names the node.
+	GapMember
 )
 
 // String returns the cause as one word.

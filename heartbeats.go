@@ -22,6 +22,8 @@ const (
 	flagDirect  heartbeatFlags = 4 // an answer to a hello, at its sender's inbox
 	// flagPublished says that the sender may have published for its user: on a clustered broker only, see barrier.go.
 	flagPublished heartbeatFlags = 8
+	// flagOwed is not sent: Close waits until the broker has taken the heartbeat.
+	flagOwed heartbeatFlags = 1 << 7
 )
 
 // heartbeat encodes a heartbeat: version, flags, newest epoch, settings, label, number.
@@ -109,8 +111,32 @@ func (t *memberTable) forgetNumbers() {
 	}
 }
 
-// memberGap tells every subscription that messages of a node may be missing.
+// over reports whether a node has left, or was declared dead here.
+func (t *memberTable) over(p wire.Publisher) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, left := t.left[p]
+	_, gone := t.gone[p]
+	return left || gone
+}
+
+// memberGap tells every subscription that messages of a node may be missing. What of them its next number shows need not be told
+// again: nothing is lost after this.
 func (t *interestTable) memberGap(p wire.Publisher, id NodeID, since time.Time) {
+	t.tellAll(id, since, func(in *interest) {
+		if c := in.publishers[p]; c != nil {
+			c.lost = true
+		}
+	})
+}
+
+// deathGap is memberGap for a node that is not there any more, for all that is known. If it is, it goes on to publish, and more is
+// lost before it is heard again: its next number tells that.
+func (t *interestTable) deathGap(id NodeID, since time.Time) {
+	t.tellAll(id, since, func(*interest) {})
+}
+
+func (t *interestTable) tellAll(id NodeID, since time.Time, also func(*interest)) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, in := range t.m {
@@ -118,9 +144,7 @@ func (t *interestTable) memberGap(p wire.Publisher, id NodeID, since time.Time) 
 		if in.head != nil {
 			in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: since, Publisher: id}})
 		}
-		if c := in.publishers[p]; c != nil {
-			c.lost = true
-		}
+		also(in)
 		in.mu.Unlock()
 	}
 }

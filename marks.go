@@ -59,6 +59,13 @@ func (l *lane) markOldest() {
 	}
 }
 
+// unmarked reports whether there is an open epoch.
+func (l *lane) unmarked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open && l.aged.Len() > 0
+}
+
 // markAll queues a tail mark for every open epoch: the node says its last numbers before it closes.
 func (l *lane) markAll() {
 	l.mu.Lock()

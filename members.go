@@ -210,6 +210,7 @@ func (t *memberTable) check(now, proven time.Time) (next time.Time) {
 	for i, m := range dead {
 		n.stats.membersLost.Add(1)
 		n.log.Warn("member lost", "node", string(m.ID), "label", m.Label, "silent", now.Sub(m.heard))
+		n.membersLink.barrier.died(publishers[i], m)
 		n.memberGone(publishers[i], goneError(ErrNodeLost, publishers[i]))
 	}
 	return next

@@ -58,7 +58,7 @@ const (
 
 // owed reports whether a node must not close before the item's fate is known: somebody waits for it, or it is a last word.
 func (it *item) owed() bool {
-	return it.call != nil || it.typ == wire.TailMark || it.typ == wire.Heartbeat && heartbeatFlags(it.payload[0]) == flagGoodbye
+	return it.call != nil || it.typ == wire.TailMark || it.typ == wire.Heartbeat && heartbeatFlags(it.payload[0])&(flagGoodbye|flagOwed) != 0
 }
 
 // size is what an item counts in the publish queue.

@@ -31,6 +31,7 @@ type round struct {
 // awaited is who has not answered a round.
 type awaited struct {
 	until time.Time // when it is not waited for any more; zero for a member, whose death is noticed
+	heard time.Time // and when those who named it had last heard of it
 }
 
 // run looks after a round that takes long, and puts many interests in force; what is quick is done by whoever brings it
@@ -165,15 +166,20 @@ func (b *barrier) chase(now time.Time) (next time.Duration, under bool) {
 		}
 	}
 	var late []wire.Publisher
+	unmet := map[wire.Publisher]time.Time{}
 	for p, a := range r.waits {
 		if !a.until.IsZero() && !now.Before(a.until) {
 			delete(r.waits, p)
+			unmet[p] = a.heard
 			continue
 		}
 		late = append(late, p)
 	}
 	b.look(r, now)
 	b.mu.Unlock()
+	for p, heard := range unmet {
+		b.unmet(p, heard)
+	}
 	if again && r.gate {
 		n.sendHeartbeat(flagHello) // who has come at the same moment may not have been known to our server
 		n.sendOwn(membersAddress, wire.Barrier, barrierQuestion(r.flags(), r.nonce))
@@ -292,7 +298,9 @@ func (b *barrier) gone(p wire.Publisher) {
 	b.mu.Unlock()
 	b.forget(p)
 	b.step(true)
-	b.paid(p, 0)
+	if b.l.n.members.unheard(p) { // else it is back just now, and owes for both
+		b.paid(p, 0)
+	}
 }
 
 // gateOf acts on the gate of a member, which was answered. The first time, there is nothing left to ask it: it has just
@@ -368,7 +376,7 @@ func (b *barrier) answered(p wire.Publisher, nonce, epoch uint64, named map[wire
 		r.company = true
 		for q, silent := range unknown {
 			if _, heard := r.epochs[q]; r.gate && r.waits[q] == nil && q != p && !heard {
-				r.waits[q] = &awaited{until: now.Add(min(n.o.MemberTimeout-silent, n.o.ProbeInterval))}
+				r.waits[q] = &awaited{until: now.Add(min(n.o.MemberTimeout-silent, n.o.ProbeInterval)), heard: now.Add(-silent)}
 				ask = append(ask, q)
 			}
 		}

@@ -25,7 +25,7 @@ func (n *Node) resendFor() time.Duration { return 2 * n.o.MemberTimeout }
 // heartbeat counts a heartbeat to all, and returns its flags. Only one that the broker has taken spends its number, so that a
 // number that is missing was lost on the way to who misses it.
 func (p *parcel) heartbeat(it *item) heartbeatFlags {
-	flags := heartbeatFlags(it.payload[0])
+	flags := heartbeatFlags(it.payload[0]) &^ flagOwed
 	if flags&flagDirect == 0 {
 		p.beats++
 	}
