@@ -55,7 +55,7 @@ type bucket struct {
 // inBucket lets f talk to the server when the bucket is known to be right. Where f finds it gone, and so has changed nothing,
 // it is made anew.
 func (b *bus) inBucket(ctx context.Context, f func(context.Context, bucket) error) error {
-	l, err := b.current()
+	l, err := b.life.Current()
 	if err != nil {
 		return err
 	}

@@ -3,9 +3,11 @@ package nats
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/gobackplane/backplane/internal/onelink"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -22,16 +24,10 @@ type bus struct {
 	timeout time.Duration
 	sink    transport.Sink // set by Start, before everything else
 
-	// life is held by Connect, Disconnect and Close: they happen one after the other.
-	life  sync.Mutex
-	order []int // of the servers, the one to be tried first; guarded by life
+	life  *onelink.Link[*link]
+	order []int // of the servers, the one to be tried first; only who connects or stops a link uses it
 
 	replicasWarning sync.Once
-
-	mu     sync.Mutex
-	link   *link              // the present connection, or what is left of it; guarded by mu
-	giveUp context.CancelFunc // ends the Connect under way; guarded by mu
-	closed bool               // guarded by mu
 }
 
 var (
@@ -40,7 +36,10 @@ var (
 )
 
 func newBus(s *settings, c transport.Config) *bus {
-	b := &bus{set: s, cfg: c, timeout: c.Timeout, order: rand.Perm(len(s.servers))} //nolint:gosec // it spreads nodes over servers
+	b := &bus{
+		set: s, cfg: c, timeout: c.Timeout, life: onelink.New[*link](errNotConnected, errClosed),
+		order: rand.Perm(len(s.servers)), //nolint:gosec // it spreads nodes over servers
+	}
 	if b.timeout <= 0 {
 		b.timeout = defaultTimeout
 	}
@@ -72,71 +71,19 @@ func (*bus) Link(string) transport.Link { return transport.OnlyLink }
 
 // Connect connects to the first server that lets us in.
 func (b *bus) Connect(ctx context.Context, _ transport.Link) error {
-	b.life.Lock()
-	defer b.life.Unlock()
-	b.drop()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	b.mu.Lock()
-	closed := b.closed
-	b.giveUp = cancel
-	b.mu.Unlock()
-	if closed {
-		return errClosed
-	}
-	l, err := b.establish(ctx)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.giveUp = nil
-	switch {
-	case b.closed && err == nil:
-		l.giveUp()
-		return errClosed
-	case b.closed:
-		return errClosed
-	case err != nil:
-		return err
-	}
-	b.link = l
-	l.start()
-	return nil
+	return b.life.Connect(ctx, b.establish)
 }
 
 // Disconnect closes the link's socket and waits for its goroutine, which then ends at once.
-func (b *bus) Disconnect(transport.Link) {
-	b.life.Lock()
-	defer b.life.Unlock()
-	b.drop()
-}
+func (b *bus) Disconnect(transport.Link) { b.life.Disconnect() }
 
 // Close ends a Connect under way and disconnects.
 func (b *bus) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	if b.giveUp != nil {
-		b.giveUp()
-	}
-	b.mu.Unlock()
-	b.life.Lock()
-	defer b.life.Unlock()
-	b.drop()
+	b.life.Close()
 	return nil
 }
 
-// drop takes the link away and stops it. life is held; mu is not, so that calls of the sink can go on until it has
-// stopped.
-func (b *bus) drop() {
-	b.mu.Lock()
-	l := b.link
-	b.link = nil
-	b.mu.Unlock()
-	if l != nil {
-		l.stop()
-		b.last(l.server)
-	}
-}
-
-// last makes a server the one that is tried after all others. life is held.
+// last makes a server the one that is tried after all others.
 func (b *bus) last(server int) {
 	for i, s := range b.order {
 		if s == server {
@@ -146,26 +93,12 @@ func (b *bus) last(server int) {
 	}
 }
 
-// current returns the connected link.
-func (b *bus) current() (*link, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.closed:
-		return nil, errClosed
-	case b.link == nil:
-		return nil, errNotConnected
-	default:
-		return b.link, nil
-	}
-}
-
 // Publish sends the frames, and one PING behind them.
 func (b *bus) Publish(ctx context.Context, _ transport.Link, frames []transport.Frame) []error {
 	if len(frames) == 0 {
 		return nil
 	}
-	l, err := b.current()
+	l, err := b.life.Current()
 	if err != nil {
 		return all(len(frames), err)
 	}
@@ -186,7 +119,7 @@ func (b *bus) change(ctx context.Context, v verb, channels []string) []error {
 	if len(channels) == 0 {
 		return nil
 	}
-	l, err := b.current()
+	l, err := b.life.Current()
 	if err != nil {
 		return all(len(channels), err)
 	}
@@ -195,15 +128,9 @@ func (b *bus) change(ctx context.Context, v verb, channels []string) []error {
 
 // Clustered reports whether the server said that it belongs to a cluster.
 func (b *bus) Clustered(transport.Link) bool {
-	l, err := b.current()
+	l, err := b.life.Current()
 	return err == nil && l.clustered
 }
 
 // all is one outcome for n things.
-func all(n int, err error) []error {
-	errs := make([]error, n)
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
-}
+func all(n int, err error) []error { return slices.Repeat([]error{err}, n) }

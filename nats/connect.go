@@ -15,7 +15,7 @@ import (
 )
 
 // establish connects to the first server that lets us in. A server that failed is tried last the next time. On error
-// nothing is left behind. life is held.
+// nothing is left behind.
 func (b *bus) establish(ctx context.Context) (*link, error) {
 	order := slices.Clone(b.order)
 	errs := make([]error, 0, len(order))

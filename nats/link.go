@@ -22,7 +22,7 @@ import (
 type link struct {
 	bus       *bus
 	server    int                  // which one it is
-	nc        *natsgo.Conn         // set before start
+	nc        *natsgo.Conn         // set before Start
 	clustered bool                 // the same
 	wire      atomic.Pointer[wire] // set when it is dialed
 
@@ -62,7 +62,8 @@ func newLink(b *bus, server int) *link {
 	return l
 }
 
-func (l *link) start() { go l.receive() }
+// Start begins to call the sink.
+func (l *link) Start() { go l.receive() }
 
 // end closes the socket, which unblocks nats.go and ends its goroutines. Only the first call counts.
 func (l *link) end(cause error, told bool) {
@@ -80,15 +81,17 @@ func (l *link) abort() {
 	}
 }
 
-// stop gives the link up without a word to the sink. When it returns the sink gets no further call.
-func (l *link) stop() {
+// Stop gives the link up without a word to the sink. When it returns the sink gets no further call. The server is tried
+// last the next time.
+func (l *link) Stop() {
 	l.stopping.Store(true)
 	l.end(errGivenUp, true)
 	<-l.received
+	l.bus.last(l.server)
 }
 
-// giveUp is stop for a link that was not started.
-func (l *link) giveUp() {
+// GiveUp is Stop for a link that was not started.
+func (l *link) GiveUp() {
 	l.end(errGivenUp, true)
 	l.nc.Close()
 }

@@ -210,7 +210,7 @@ func (b *bus) Watch(ctx context.Context, key string, f func(*transport.Entry)) e
 	defer func() { stop() }()
 	var told transport.Revision
 	for never := true; ; {
-		if l, err := b.current(); err == nil && l != at {
+		if l, err := b.life.Current(); err == nil && l != at {
 			stop()
 			at, stop = l, b.tell(ctx, key, changed)
 		}

@@ -2,9 +2,11 @@ package redis
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/gobackplane/backplane/internal/onelink"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -19,13 +21,7 @@ type bus struct {
 
 	roleWarning sync.Once
 
-	// life is held by Connect, Disconnect and Close: they happen one after the other.
-	life sync.Mutex
-
-	mu     sync.Mutex
-	link   *link              // the present connection, or what is left of it; guarded by mu
-	giveUp context.CancelFunc // ends the Connect under way; guarded by mu
-	closed bool               // guarded by mu
+	life *onelink.Link[*link]
 }
 
 var (
@@ -35,7 +31,7 @@ var (
 )
 
 func newBus(s *settings, c transport.Config) *bus {
-	b := &bus{set: s, cfg: c, timeout: c.Timeout}
+	b := &bus{set: s, cfg: c, timeout: c.Timeout, life: onelink.New[*link](errNotConnected, errClosed)}
 	if b.timeout <= 0 {
 		b.timeout = defaultTimeout
 	}
@@ -54,81 +50,16 @@ func (*bus) Link(string) transport.Link { return transport.OnlyLink }
 
 // Connect asks every endpoint for its role and connects to the master.
 func (b *bus) Connect(ctx context.Context, _ transport.Link) error {
-	b.life.Lock()
-	defer b.life.Unlock()
-	b.drop()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	b.mu.Lock()
-	closed := b.closed
-	b.giveUp = cancel
-	b.mu.Unlock()
-	if closed {
-		return errClosed
-	}
-	l, err := b.establish(ctx)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.giveUp = nil
-	switch {
-	case b.closed && err == nil:
-		l.giveUp()
-		return errClosed
-	case b.closed:
-		return errClosed
-	case err != nil:
-		return err
-	}
-	b.link = l
-	l.start()
-	return nil
+	return b.life.Connect(ctx, b.establish)
 }
 
 // Disconnect closes the link's sockets and waits for its goroutines, which then end at once.
-func (b *bus) Disconnect(transport.Link) {
-	b.life.Lock()
-	defer b.life.Unlock()
-	b.drop()
-}
+func (b *bus) Disconnect(transport.Link) { b.life.Disconnect() }
 
 // Close ends a Connect under way and disconnects.
 func (b *bus) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	if b.giveUp != nil {
-		b.giveUp()
-	}
-	b.mu.Unlock()
-	b.life.Lock()
-	defer b.life.Unlock()
-	b.drop()
+	b.life.Close()
 	return nil
-}
-
-// drop takes the link away and stops it. life is held; mu is not, so that calls of the sink can go on until it has
-// stopped.
-func (b *bus) drop() {
-	b.mu.Lock()
-	l := b.link
-	b.link = nil
-	b.mu.Unlock()
-	if l != nil {
-		l.stop()
-	}
-}
-
-// current returns the connected link.
-func (b *bus) current() (*link, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.closed:
-		return nil, errClosed
-	case b.link == nil:
-		return nil, errNotConnected
-	default:
-		return b.link, nil
-	}
 }
 
 // Publish sends the frames as one pipeline of PUBLISH commands.
@@ -136,7 +67,7 @@ func (b *bus) Publish(ctx context.Context, _ transport.Link, frames []transport.
 	if len(frames) == 0 {
 		return nil
 	}
-	l, err := b.current()
+	l, err := b.life.Current()
 	if err != nil {
 		return all(len(frames), err)
 	}
@@ -157,7 +88,7 @@ func (b *bus) change(ctx context.Context, verb string, channels []string) []erro
 	if len(channels) == 0 {
 		return nil
 	}
-	l, err := b.current()
+	l, err := b.life.Current()
 	if err != nil {
 		return all(len(channels), err)
 	}
@@ -166,7 +97,7 @@ func (b *bus) change(ctx context.Context, verb string, channels []string) []erro
 
 // Check asks the server that we publish on for its role. A server that may not be asked passes.
 func (b *bus) Check(ctx context.Context, _ transport.Link) error {
-	l, err := b.current()
+	l, err := b.life.Current()
 	if err != nil {
 		return err
 	}
@@ -174,10 +105,4 @@ func (b *bus) Check(ctx context.Context, _ transport.Link) error {
 }
 
 // all is one outcome for n things.
-func all(n int, err error) []error {
-	errs := make([]error, n)
-	for i := range errs {
-		errs[i] = err
-	}
-	return errs
-}
+func all(n int, err error) []error { return slices.Repeat([]error{err}, n) }

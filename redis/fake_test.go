@@ -293,6 +293,16 @@ type opened struct {
 	log  *bytes.Buffer
 }
 
+// link is the present connection.
+func (n *opened) link(t *testing.T) *link {
+	t.Helper()
+	l, err := n.life.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 func open(t *testing.T, o Options) *opened {
 	t.Helper()
 	log := &bytes.Buffer{}

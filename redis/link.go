@@ -13,7 +13,7 @@ import (
 //   - receive reads; it alone calls the sink, and Down is the last thing it does (receive.go);
 //   - send writes SUBSCRIBE and UNSUBSCRIBE commands (subscribe.go).
 //
-// Both end when the socket is closed, and stop waits for them. Beside them there is one goroutine for each endpoint
+// Both end when the socket is closed, and Stop waits for them. Beside them there is one goroutine for each endpoint
 // while Connect asks several for their role (endpoints.go), and those of go-redis that hand it our socket.
 type link struct {
 	bus   *bus
@@ -44,7 +44,8 @@ func newLink(b *bus, pub, sub *session) *link {
 	}
 }
 
-func (l *link) start() {
+// Start begins to call the sink.
+func (l *link) Start() {
 	go l.send()
 	go l.receive()
 }
@@ -60,15 +61,15 @@ func (l *link) end(cause error, told bool) {
 	})
 }
 
-// stop gives the link up without a word to the sink. When it returns the sink gets no further call, and the goroutines
+// Stop gives the link up without a word to the sink. When it returns the sink gets no further call, and the goroutines
 // have ended.
-func (l *link) stop() {
+func (l *link) Stop() {
 	l.end(errGivenUp, true)
 	<-l.received
 }
 
-// giveUp is stop for a link that was not started.
-func (l *link) giveUp() { l.end(errGivenUp, true) }
+// GiveUp is Stop for a link that was not started.
+func (l *link) GiveUp() { l.end(errGivenUp, true) }
 
 // receive is the goroutine that reads.
 func (l *link) receive() {

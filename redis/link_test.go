@@ -79,7 +79,7 @@ func TestDisconnectIsSilent(t *testing.T) {
 			t.Fatal(errors.Join(errs...))
 		}
 		<-sink.entered
-		link, ended := n.link, make(chan struct{})
+		link, ended := n.link(t), make(chan struct{})
 		go func() { end(n); close(ended) }()
 		<-link.dead
 		for range 1000 {

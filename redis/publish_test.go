@@ -259,7 +259,7 @@ func TestWireCountsWhatMayHaveLeft(t *testing.T) {
 			return conns[len(conns)-1], err
 		}
 		n := connect(t, o)
-		n.link.pub.session.sock.wire.exact = c.exact
+		n.link(t).pub.session.sock.wire.exact = c.exact
 		conns[0].fail.Store(true)
 		if got := classesOf(t, n.send(t.Context(), "a", "b")); got != c.want {
 			t.Errorf("exact %v, %d bytes sent: %s", c.exact, c.sent, got)
@@ -280,7 +280,7 @@ func TestPublishReadsBetweenBatches(t *testing.T) {
 		return ordinary(c, args)
 	})
 	n := connect(t, to(f))
-	wire := n.link.pub.session.sock.wire
+	wire := n.link(t).pub.session.sock.wire
 	before := wire.sent.Load()
 	outcome := make(chan []error)
 	go func() { outcome <- n.send(t.Context(), make([]string, 3*pipelined)...) }()

@@ -203,7 +203,7 @@ func (b *bus) script(ctx context.Context, script, key string, args ...any) error
 // ask lets f talk to the server on a connection of the store's, which is made when it is needed, to the server that the link
 // is connected to. Where an answer does not come, a write is uncertain if something may have been sent.
 func (b *bus) ask(ctx context.Context, write bool, f func(*goredis.Client) error) error {
-	l, err := b.current()
+	l, err := b.life.Current()
 	if err != nil {
 		return err
 	}

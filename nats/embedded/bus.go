@@ -3,8 +3,8 @@ package embedded
 import (
 	"context"
 	"log/slog"
-	"sync"
 
+	"github.com/gobackplane/backplane/internal/onelink"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -16,13 +16,8 @@ type bus struct {
 	host   *host
 	logger *slog.Logger
 
-	// life is held by Connect and Close: they happen one after the other.
-	life sync.Mutex
-	has  bool // the server; guarded by life
-
-	mu     sync.Mutex
-	giveUp context.CancelFunc // ends the Connect under way; guarded by mu
-	closed bool               // guarded by mu
+	turns onelink.Turns
+	has   bool // the server; used in turn
 }
 
 var (
@@ -32,47 +27,32 @@ var (
 
 // Connect starts the server, where it does not run yet, and connects to it.
 func (b *bus) Connect(ctx context.Context, link transport.Link) error {
-	b.life.Lock()
-	defer b.life.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	b.mu.Lock()
-	closed := b.closed
-	b.giveUp = cancel
-	b.mu.Unlock()
-	if closed {
-		return errClosed
-	}
-	had := b.has
-	if !had {
-		if err := b.host.acquire(ctx, b.logger); err != nil {
-			return err
+	return b.turns.Connect(ctx, func(ctx context.Context) error {
+		had := b.has
+		if !had {
+			if err := b.host.acquire(ctx, b.logger); err != nil {
+				return err
+			}
+			b.has = true
 		}
-		b.has = true
-	}
-	err := b.Transport.Connect(ctx, link)
-	if err != nil && !had {
-		b.release()
-	}
-	return err
+		err := b.Transport.Connect(ctx, link)
+		if err != nil && !had {
+			b.release()
+		}
+		return err
+	})
 }
 
 // Close disconnects, and stops the server if no other transport uses it.
-func (b *bus) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	if b.giveUp != nil {
-		b.giveUp()
-	}
-	b.mu.Unlock()
-	err := b.Transport.Close()
-	b.life.Lock()
-	defer b.life.Unlock()
-	b.release()
+func (b *bus) Close() (err error) {
+	b.turns.Close(func() {
+		err = b.Transport.Close()
+		b.release()
+	})
 	return err
 }
 
-// release gives the server back. life is held.
+// release gives the server back. It is called in turn.
 func (b *bus) release() {
 	if b.has {
 		b.has = false

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/gobackplane/backplane/internal/onelink"
 	"github.com/gobackplane/backplane/nats"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -31,7 +32,7 @@ func (h *host) open(c transport.Config) (transport.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bus{Transport: inner, host: h, logger: c.Logger}, nil
+	return &bus{Transport: inner, host: h, logger: c.Logger, turns: onelink.Turns{Closed: errClosed}}, nil
 }
 
 // InProcessConn makes a connection to the server.
