@@ -6,11 +6,11 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	natsgo "github.com/nats-io/nats.go"
 
+	"github.com/gobackplane/backplane/internal/dialing"
 	"github.com/gobackplane/backplane/internal/tlsfiles"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -76,7 +76,7 @@ func (o Options) connection() (*settings, error) {
 		scheme = "tls://"
 	}
 	for _, a := range o.Addresses {
-		addr, ok := endpoint(a)
+		addr, ok := dialing.Endpoint(a, defaultPort)
 		if !ok {
 			return nil, invalid("Addresses holds one that is not host:port; write 127.0.0.1:4222 or [::1]:4222")
 		}
@@ -89,7 +89,7 @@ func (o Options) connection() (*settings, error) {
 		return nil, err
 	}
 	if secure {
-		s.tls = &tlsfiles.Files{Base: o.TLS, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, ServerName: o.ServerName}
+		s.tls = o.files()
 		if _, err := s.tls.Config(s.servers[0].addr); err != nil {
 			return nil, invalid("%v", err)
 		}
@@ -99,12 +99,9 @@ func (o Options) connection() (*settings, error) {
 
 // endpoints reads the URL, and tells whether TLS is wanted.
 func (o *Options) endpoints() (secure bool, err error) {
-	withTLS := func() bool {
-		return o.TLS != nil || o.CAFile != "" || o.CertFile != "" || o.KeyFile != "" || o.ServerName != ""
-	}
 	switch {
 	case o.InProcess != nil:
-		if o.URL != "" || len(o.Addresses) > 0 || o.Dialer != nil || withTLS() {
+		if o.URL != "" || len(o.Addresses) > 0 || o.Dialer != nil || !o.files().Empty() {
 			return false, invalid("InProcess is set beside URL, Addresses, Dialer or TLS; a server in this process needs none of them")
 		}
 		return false, nil
@@ -113,14 +110,19 @@ func (o *Options) endpoints() (secure bool, err error) {
 	case o.URL != "":
 		o.Addresses = nil // not even an empty one may be appended to: it is the caller's
 		secure, err = o.readURL()
-		if err == nil && !secure && withTLS() {
+		if err == nil && !secure && !o.files().Empty() {
 			err = invalid("options for TLS are set, and the URL starts with nats://; write tls://")
 		}
 		return secure, err
 	case len(o.Addresses) == 0:
 		return false, invalid("no server is named; set URL, nats://127.0.0.1:4222 for example, or Addresses, or Conn")
 	}
-	return withTLS(), nil
+	return !o.files().Empty(), nil
+}
+
+// files are the options for TLS.
+func (o *Options) files() *tlsfiles.Files {
+	return &tlsfiles.Files{Base: o.TLS, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, ServerName: o.ServerName}
 }
 
 // checkCredentials takes the one way to log in that is set.
@@ -192,7 +194,9 @@ func (o Options) fromConn() (*settings, error) {
 		s.dial = lent.Dialer.DialContext
 	}
 	if lent.CustomDialer != nil {
-		s.dial = abandoned(lent.CustomDialer.Dial)
+		s.dial = func(ctx context.Context, network, addr string) (net.Conn, error) { // it knows of no ctx
+			return dialing.Abandon(ctx, func() (net.Conn, error) { return lent.CustomDialer.Dial(network, addr) })
+		}
 		skip, ok := lent.CustomDialer.(interface{ SkipTLSHandshake() bool })
 		s.skipTLS = ok && skip.SkipTLSHandshake()
 	}
@@ -226,51 +230,5 @@ func (o Options) fromConn() (*settings, error) {
 
 func (o *Options) empty() bool {
 	return o.URL == "" && len(o.Addresses) == 0 && o.Username == "" && o.Password == "" && o.Token == "" &&
-		o.CredentialsFile == "" && o.NKeySeedFile == "" && o.TLS == nil && o.CAFile == "" && o.CertFile == "" &&
-		o.KeyFile == "" && o.ServerName == "" && o.Dialer == nil && o.InProcess == nil && o.Conn == nil
-}
-
-// abandoned makes a dialer return when ctx ends. The goroutine ends with the dial.
-func abandoned(dial func(network, addr string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		dialed := make(chan result)
-		go func() {
-			conn, err := dial(network, addr)
-			select {
-			case dialed <- result{conn, err}:
-			case <-ctx.Done():
-				if conn != nil {
-					_ = conn.Close()
-				}
-			}
-		}()
-		select {
-		case r := <-dialed:
-			return r.conn, r.err
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// endpoint completes and checks "host:port", "host", "[v6]:port" and "[v6]".
-func endpoint(s string) (addr string, ok bool) {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil { // no port, or no endpoint at all
-		host, port = s, defaultPort
-		if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-			host = s[1 : len(s)-1]
-		} else if strings.ContainsAny(s, "[]:") {
-			return "", false
-		}
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/?#@ \t\r\n,=[]") {
-		return "", false
-	}
-	return net.JoinHostPort(host, port), true
+		o.CredentialsFile == "" && o.NKeySeedFile == "" && o.files().Empty() && o.Dialer == nil && o.InProcess == nil && o.Conn == nil
 }

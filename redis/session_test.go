@@ -220,26 +220,6 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// A dialer that ignores its context, as go-redis' own for TLS does, does not hold up Connect.
-func TestAbandonedDial(t *testing.T) {
-	t.Parallel()
-	here, there := net.Pipe()
-	release := make(chan struct{})
-	dial := abandoned(func(context.Context, string, string) (net.Conn, error) {
-		<-release
-		return here, nil
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if conn, err := dial(ctx, "tcp", "h:1"); conn != nil || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v, %v", conn, err)
-	}
-	close(release)
-	if _, err := there.Read(make([]byte, 1)); err == nil {
-		t.Error("the late connection was not closed")
-	}
-}
-
 // Of several endpoints the master is used, whatever the order, and the one with replicas where two claim to be it.
 func TestEndpoints(t *testing.T) {
 	t.Parallel()

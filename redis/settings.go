@@ -4,11 +4,10 @@ import (
 	"context"
 	"net"
 	"reflect"
-	"strconv"
-	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/gobackplane/backplane/internal/dialing"
 	"github.com/gobackplane/backplane/internal/tlsfiles"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -32,7 +31,7 @@ func (o Options) settings() (*settings, error) {
 	if o.lent() {
 		return o.fromClient()
 	}
-	useTLS := o.TLS != nil || o.CAFile != "" || o.CertFile != "" || o.KeyFile != "" || o.ServerName != ""
+	useTLS := !o.files().Empty()
 	switch {
 	case o.URL != "" && len(o.Addresses) > 0:
 		return nil, invalid("URL and Addresses are both set; write the endpoints in one of them: redis://a:6379,b:6379")
@@ -42,8 +41,7 @@ func (o Options) settings() (*settings, error) {
 		if err != nil {
 			return nil, err
 		}
-		useTLS = useTLS || o.CAFile != "" || o.CertFile != "" || o.KeyFile != "" || o.ServerName != ""
-		if useTLS && !secure {
+		if !secure && !o.files().Empty() {
 			return nil, invalid("options for TLS are set, and the URL starts with redis://; write rediss://")
 		}
 		useTLS = secure
@@ -55,7 +53,7 @@ func (o Options) settings() (*settings, error) {
 		s.dial = (&net.Dialer{}).DialContext
 	}
 	for _, a := range o.Addresses {
-		addr, ok := endpoint(a)
+		addr, ok := dialing.Endpoint(a, defaultPort)
 		if !ok {
 			return nil, invalid("Addresses holds one that is not host:port; write 127.0.0.1:6379 or [::1]:6379")
 		}
@@ -69,12 +67,17 @@ func (o Options) settings() (*settings, error) {
 		s.credentials = fixed(o.Username, o.Password)
 	}
 	if useTLS {
-		s.tls = &tlsfiles.Files{Base: o.TLS, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, ServerName: o.ServerName}
+		s.tls = o.files()
 		if _, err := s.tls.Config(s.addresses[0]); err != nil {
 			return nil, invalid("%v", err)
 		}
 	}
 	return s, nil
+}
+
+// files are the options for TLS.
+func (o *Options) files() *tlsfiles.Files {
+	return &tlsfiles.Files{Base: o.TLS, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, ServerName: o.ServerName}
 }
 
 func fixed(username, password string) func(context.Context) (string, string, error) {
@@ -102,8 +105,7 @@ func (o Options) lent() bool {
 
 // fromClient takes the options of a lent client.
 func (o Options) fromClient() (*settings, error) {
-	if o.URL != "" || len(o.Addresses) > 0 || o.Username != "" || o.Password != "" || o.Credentials != nil ||
-		o.TLS != nil || o.CAFile != "" || o.CertFile != "" || o.KeyFile != "" || o.ServerName != "" || o.Dialer != nil {
+	if o.URL != "" || len(o.Addresses) > 0 || o.Username != "" || o.Password != "" || o.Credentials != nil || !o.files().Empty() || o.Dialer != nil {
 		return nil, invalid("Client is set beside other options; it brings its own address, dialer, TLS and credentials")
 	}
 	unsupported := func(what string) error {
@@ -123,7 +125,11 @@ func (o Options) fromClient() (*settings, error) {
 	case lent.StreamingCredentialsProvider != nil:
 		return nil, invalid("Client has a StreamingCredentialsProvider, which is not supported; set Addresses and Credentials instead of Client")
 	}
-	s := &settings{network: lent.Network, addresses: []string{lent.Addr}, dial: abandoned(lent.Dialer), onConnect: lent.OnConnect}
+	s := &settings{network: lent.Network, addresses: []string{lent.Addr}, onConnect: lent.OnConnect}
+	// The dialer that go-redis makes for TLS does not return when ctx ends, and others cannot be told from it.
+	s.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return dialing.Abandon(ctx, func() (net.Conn, error) { return lent.Dialer(ctx, network, addr) })
+	}
 	switch {
 	case lent.CredentialsProviderContext != nil:
 		s.credentials = lent.CredentialsProviderContext
@@ -136,50 +142,4 @@ func (o Options) fromClient() (*settings, error) {
 		s.credentials = fixed(lent.Username, lent.Password)
 	}
 	return s, nil
-}
-
-// abandoned makes a dialer return when ctx ends. The one that go-redis makes for TLS does not, and a lent client's
-// dialer cannot be told from it. The goroutine ends with the dial.
-func abandoned(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		dialed := make(chan result)
-		go func() {
-			conn, err := dial(ctx, network, addr)
-			select {
-			case dialed <- result{conn, err}:
-			case <-ctx.Done():
-				if conn != nil {
-					_ = conn.Close()
-				}
-			}
-		}()
-		select {
-		case r := <-dialed:
-			return r.conn, r.err
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// endpoint completes and checks "host:port", "host", "[v6]:port" and "[v6]".
-func endpoint(s string) (addr string, ok bool) {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil { // no port, or no endpoint at all
-		host, port = s, defaultPort
-		if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-			host = s[1 : len(s)-1]
-		} else if strings.ContainsAny(s, "[]:") {
-			return "", false
-		}
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/?#@ \t\r\n,=[]") {
-		return "", false
-	}
-	return net.JoinHostPort(host, port), true
 }

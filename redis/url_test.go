@@ -60,6 +60,7 @@ func TestURLsThatDoNotFit(t *testing.T) {
 		{"redis://h:65536", "host"},
 		{"redis://a,,b", "host"},
 		{"redis://::1:6379", "brackets"},
+		{"redis://u:secret@a:6379,redis://u:secret@b:6379", "once: redis://user:password@a:6379,b:6379"},
 		{"redis://h/1", "Namespace"},
 		{"redis://h/0/x", "Namespace"},
 		{"redis://h#x", "%23"},

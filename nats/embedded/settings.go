@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/gobackplane/backplane/internal/dialing"
 )
 
 const (
@@ -46,7 +48,6 @@ func (s *settings) clustered() bool { return s.port != 0 }
 // settings checks the options.
 func (o Options) settings() (*settings, error) {
 	if o.URL != "" {
-		o.Peers = append([]string(nil), o.Peers...) // the caller's is not appended to
 		if err := o.readURL(); err != nil {
 			return nil, err
 		}
@@ -186,18 +187,6 @@ func splitListen(s string) (host string, port int, ok bool) {
 
 // endpoint completes and checks "host:port", "host", "[v6]:port" and "[v6]".
 func endpoint(s string) (addr string, ok bool) {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil { // no port, or no endpoint at all
-		host, port = s, defaultPort
-		if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-			host = s[1 : len(s)-1]
-		} else if strings.ContainsAny(s, "[]:") {
-			return "", false
-		}
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/?#@ \t\r\n,=[]") {
-		return "", false
-	}
-	return net.JoinHostPort(strings.ToLower(host), port), true
+	addr, ok = dialing.Endpoint(s, defaultPort)
+	return strings.ToLower(addr), ok
 }

@@ -1,14 +1,12 @@
 package embedded
 
 import (
-	"maps"
-	"net/url"
-	"slices"
 	"strings"
+
+	"github.com/gobackplane/backplane/internal/dialing"
 )
 
-// readURL sets the options that the URL gives. Errors never show a part of the URL that may be a secret; those of net/url
-// do, so they are not wrapped.
+// readURL sets the options that the URL gives. Errors never show a part of the URL that may be a secret.
 func (o *Options) readURL() error {
 	rest, query, _ := strings.Cut(o.URL, "?")
 	scheme, rest, ok := strings.Cut(rest, ":")
@@ -26,58 +24,20 @@ func (o *Options) readURL() error {
 	case strings.Contains(o.URL, "#"):
 		return invalid("URL has a '#', which means nothing here; in a value write %%23")
 	}
-	if err := set("Listen", &o.Listen, listen); listen != "" && err != nil {
-		return err
+	if listen != "" {
+		if o.Listen != "" {
+			return invalid("URL gives Listen, its host, and the Options do as well; write it in one place only")
+		}
+		o.Listen = listen
 	}
-	values, err := url.ParseQuery(query)
+	err := dialing.Options{
+		dialing.Text("Name", &o.Name), dialing.Text("Advertise", &o.Advertise), dialing.List("Peers", &o.Peers),
+		dialing.Text("Cluster", &o.Cluster), dialing.Text("Secret", &o.Secret), dialing.Text("SecretFile", &o.SecretFile),
+		dialing.Text("CAFile", &o.CAFile), dialing.Text("CertFile", &o.CertFile), dialing.Text("KeyFile", &o.KeyFile),
+		dialing.Text("ServerName", &o.ServerName),
+	}.ReadQuery(query)
 	if err != nil {
-		return invalid("URL has a query that does not parse; write ?Option=value&Option=value, with %%26 for &, %%25 for %% and %%2B for +")
+		return invalid("%v", err)
 	}
-	return o.readQuery(values)
-}
-
-func (o *Options) readQuery(values url.Values) error {
-	var peers string
-	fields := map[string]*string{
-		"Name": &o.Name, "Advertise": &o.Advertise, "Peers": &peers, "Cluster": &o.Cluster, "Secret": &o.Secret,
-		"SecretFile": &o.SecretFile, "CAFile": &o.CAFile, "CertFile": &o.CertFile, "KeyFile": &o.KeyFile, "ServerName": &o.ServerName,
-	}
-	for key, given := range values {
-		name := ""
-		for option := range fields {
-			if strings.EqualFold(option, key) {
-				name = option
-			}
-		}
-		switch {
-		case name == "":
-			return invalid("the URL's parameter %q is not known; the transport's are %s", key, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
-		case len(given) != 1 || given[0] == "":
-			return invalid("the URL's parameter %s must be given once, with a value", name)
-		}
-		if err := set(name, fields[name], given[0]); err != nil {
-			return err
-		}
-	}
-	if peers == "" {
-		return nil
-	}
-	if len(o.Peers) > 0 {
-		return twice("Peers")
-	}
-	o.Peers = strings.Split(peers, ",")
 	return nil
-}
-
-// set gives an option a value that it does not have yet.
-func set(name string, field *string, value string) error {
-	if *field != "" {
-		return twice(name)
-	}
-	*field = value
-	return nil
-}
-
-func twice(name string) error {
-	return invalid("URL gives %s twice, or the Options do as well; write it in one place only", name)
 }
