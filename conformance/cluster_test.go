@@ -65,13 +65,18 @@ func (c *clusters) faults(in conformance.Instance, bp backplane.Backplane) confo
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.of(in.World)
+	rejoin := func() {}
 	return conformance.Faults{
-		Cut:    func() { s.CutNode(n.ID()) },
-		Hang:   func() { s.Hang(n.ID()) },
-		Deafen: func() { s.Deafen(n.ID()) },
-		Mute:   func() { s.Mute(n.ID()) },
-		Lose:   func() { s.Lose(n.ID()) },
-		Heal:   func() { s.HealNode(n.ID()) },
+		Cut:       func() { s.CutNode(n.ID()) },
+		Hang:      func() { s.Hang(n.ID()) },
+		Deafen:    func() { s.Deafen(n.ID()) },
+		Mute:      func() { s.Mute(n.ID()) },
+		Lose:      func() { s.Lose(n.ID()) },
+		Partition: func() { rejoin = s.Part(n.ID()) },
+		Heal: func() {
+			rejoin()
+			s.HealNode(n.ID())
+		},
 	}
 }
 

@@ -16,7 +16,11 @@ type Faults struct {
 	// Lose makes what is sent to the instance vanish, until Heal, although its link stays healthy: nothing closes, and
 	// what it sends is taken and answered. No instance that dials can be done this to; it may be given beside a dialer.
 	Lose func()
-	// Heal ends what the others did.
+	// Partition cuts the server that the instance is connected to off from the others of its cluster, until Heal: what the
+	// instance publishes is taken, and reaches nobody who is connected elsewhere. It is for brokers of several servers only, and
+	// the servers of other instances must not be the same one.
+	Partition func()
+	// Heal ends what the others did, also when the instance is closed.
 	Heal func()
 }
 
@@ -32,6 +36,7 @@ func (n *instance) can() (cut, hang bool) {
 func (n *instance) canDeafen() bool { f := n.fault(); return n.dials() || f.has(f.Deafen) }
 func (n *instance) canMute() bool   { f := n.fault(); return n.dials() || f.has(f.Mute) }
 func (n *instance) canLose() bool   { f := n.fault(); return f.has(f.Lose) }
+func (n *instance) canPart() bool   { f := n.fault(); return f.has(f.Partition) }
 
 // has reports whether a fault is given, and can be healed.
 func (f Faults) has(fault func()) bool { return fault != nil && f.Heal != nil }
@@ -52,6 +57,12 @@ func (n *instance) mute() { n.hurt(markMute, n.link.Mute, n.fault().Mute) }
 func (n *instance) lose() {
 	n.w.rec.mark(markLose, n.id, -1)
 	n.fault().Lose()
+}
+
+// part cuts the instance's server off from the others.
+func (n *instance) part() {
+	n.w.rec.mark(markPart, n.id, -1)
+	n.fault().Partition()
 }
 
 // The faults below exist only for instances that dial.

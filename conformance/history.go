@@ -103,6 +103,7 @@ const (
 	markDeafen  = "deafen"
 	markMute    = "mute"
 	markLose    = "lose"
+	markPart    = "part"
 	markDelay   = "delay"
 	markSip     = "sip"
 	markTear    = "tear"

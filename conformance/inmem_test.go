@@ -57,7 +57,7 @@ func (b *brokers) start(_ context.Context, world string) error {
 func inMemory() (conformance.Opener, []conformance.Option) {
 	all := &brokers{byWorld: map[string]*inmem.Broker{}}
 	open := conformance.Transport(func(in conformance.Instance) transport.Opener { return all.of(in).Opener() }, backplane.Options{})
-	return open, []conformance.Option{conformance.Inject(all.faults), conformance.Broker(all.stop, all.start), conformance.Strict("link/slow", "link/torn", "clock/skew", "open/fails-clean"),
+	return open, []conformance.Option{conformance.Inject(all.faults), conformance.Broker(all.stop, all.start), conformance.Strict("link/slow", "link/torn", "link/last-words", "clock/skew", "open/fails-clean"),
 		conformance.Claims(conformance.AbilityCluster, conformance.AbilityHealth)}
 }
 

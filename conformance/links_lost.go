@@ -25,6 +25,14 @@ func lostProperties() []Property {
 			Often: "a gap that waits for the next message to show it.",
 			Needs: NeedLink | NeedTime, Since: "v1", about: []string{"must", "counts"}, run: linkLostTail,
 		},
+		{
+			ID: "link/last-words",
+			Says: "what the server of an instance had taken, and not passed on when the instance died, is told by a gap to all who did not hear it, on " +
+				"every address.",
+			Why:   "Publish had returned nil, and nobody is left who could say that it was lost.",
+			Often: "a death that is seen in the list of members only, a gap only where something of the dead one was heard before.",
+			Needs: NeedLink | NeedTime, Since: "v1", about: []string{"must"}, run: linkLastWords,
+		},
 	}
 }
 
@@ -100,6 +108,36 @@ func linkLostTail(w *world) {
 	for _, s := range []*sub{first, second} {
 		w.await(w.describe(s.id, last)+", or of its loss", func() bool { return w.rec.delivered(s.id, last) })
 	}
+}
+
+const noPartition = "the broker's servers cannot be parted, or it is one server: Inject gives no Partition"
+
+func linkLastWords(w *world) {
+	crew := w.crew()
+	dies, rest := crew[0], crew[1:]
+	if !dies.canPart() {
+		w.notExercised(noPartition)
+	}
+	known, fresh := group("room"), group("where it was never heard")
+	subs := map[backplane.Address][]int{}
+	for _, n := range rest {
+		for _, room := range []backplane.Address{known, fresh} {
+			subs[room] = append(subs[room], n.subscribe(room).id)
+		}
+	}
+	w.arrives(dies.publish(known), subs[known])
+	dies.part()
+	last := map[backplane.Address]int{known: dies.publish(known), fresh: dies.publish(fresh)}
+	dies.close() // its goodbye gets no further than they did
+	dies.heal()
+	w.aside(func() {
+		for room, pub := range last {
+			for _, s := range subs[room] {
+				w.within(memberTimeout, func() bool { return w.rec.delivered(s, pub) })
+				w.arrives(pub, []int{s})
+			}
+		}
+	})
 }
 
 // missed is how many messages of an instance a subscription was told to be missing.

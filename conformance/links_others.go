@@ -14,7 +14,7 @@ func aroundProperties() []Property {
 	return []Property{
 		{
 			ID:    "link/others",
-			Says:  "the outage of one instance changes nothing for the others: they hear each other at once and without a gap.",
+			Says:  "the outage of one instance, unless it is taken for dead, changes nothing for the others: they hear each other at once and without a gap.",
 			Why:   "one bad network card would make every client of every instance fetch anew.",
 			Often: "a fan-out that waits for the one that is gone, a gap for all whenever somebody is.",
 			Needs: NeedLink, Since: "v1", about: []string{"must", "noFalseAlarm"}, run: linkOthers,

@@ -115,13 +115,18 @@ func newClusterCenter() *center {
 	return &center{
 		opener: func() transport.Opener { return c.Opener(int(next.Add(1)-1) % servers) },
 		faults: func(id transport.NodeID) mutant.Faults {
+			rejoin := func() {}
 			return mutant.Faults{
-				Cut:    func() { c.CutNode(id) },
-				Hang:   func() { c.Hang(id) },
-				Deafen: func() { c.Deafen(id) },
-				Mute:   func() { c.Mute(id) },
-				Lose:   func() { c.Lose(id) },
-				Heal:   func() { c.HealNode(id) },
+				Cut:       func() { c.CutNode(id) },
+				Hang:      func() { c.Hang(id) },
+				Deafen:    func() { c.Deafen(id) },
+				Mute:      func() { c.Mute(id) },
+				Lose:      func() { c.Lose(id) },
+				Partition: func() { rejoin = c.Part(id) },
+				Heal: func() {
+					rejoin()
+					c.HealNode(id)
+				},
 			}
 		},
 		stop: each(c.Stop), start: each(c.Start),
@@ -276,6 +281,8 @@ func TestMatrix(t *testing.T) {
 			well = mutant.Wired(healthy)
 		case p.ID == "clock/skew":
 			well = mutant.Stamped(healthy)
+		case p.ID == "link/last-words":
+			well.Cluster = true
 		}
 		want := Proven
 		if p.ID == opensInMemory {

@@ -273,7 +273,7 @@ func (r *recorder) mark(kind string, node, sub int) int {
 	at := r.stamp()
 	r.h.Marks = append(r.h.Marks, markRecord{Kind: kind, Node: node, Sub: sub, Start: at, End: at})
 	switch kind {
-	case markCut, markHang, markDeafen, markMute, markLose, markTear, markRefuse:
+	case markCut, markHang, markDeafen, markMute, markLose, markPart, markTear, markRefuse:
 		r.faults[node], r.hurt[node] = true, true
 	case markDelay, markSip: // all arrives
 		r.hurt[node] = true

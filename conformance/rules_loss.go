@@ -266,6 +266,10 @@ func (v *view) explained(r *runRecord) bool {
 			if r.Gap == backplane.GapNumbers || r.Gap == backplane.GapMember {
 				return true
 			}
+		case markPart: // others may be at that server, too
+			if r.Gap == backplane.GapNumbers || r.Gap == backplane.GapMember {
+				return true
+			}
 		case markLose: // what it sends arrives; but it may think that others are dead
 			if m.Node == v.Subs[r.Sub].Node || r.Gap == backplane.GapMember {
 				return true

@@ -10,7 +10,7 @@ func judgeTaken(v *view) []violation {
 	stalled := map[int]bool{}
 	for i := range v.Marks {
 		switch m := &v.Marks[i]; m.Kind {
-		case markStop: // what the broker held is gone with it
+		case markStop, markPart: // what the broker, or a server of it, held is gone with it
 			return nil
 		case markStall:
 			stalled[m.Sub] = true

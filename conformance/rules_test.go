@@ -99,7 +99,7 @@ func (s *script) line(who string, f []string) {
 		s.call(who, f[1], f[2])
 	case f[0] == "ret":
 		s.r.publishReturn(s.pubs[who+f[1]], s.result(f, 2))
-	case slices.Contains([]string{markCut, markHang, markDeafen, markMute, markLose, markDelay, markSip, markTear, markRefuse, markHeal}, f[0]):
+	case slices.Contains([]string{markCut, markHang, markDeafen, markMute, markLose, markPart, markDelay, markSip, markTear, markRefuse, markHeal}, f[0]):
 		s.r.mark(f[0], s.node(who), -1)
 	case strings.HasPrefix(who, "n"):
 		s.nodeLine(who, f)

@@ -14,7 +14,7 @@ import (
 // toyCannot are the properties that a toy cannot be put to: it does not dial, and tells neither its
 // health nor the time.
 func toyCannot() []string {
-	return []string{"link/slow", "link/torn", "open/fails-clean", "link/half-open", "link/one-way", "clock/skew"}
+	return []string{"link/slow", "link/torn", "open/fails-clean", "link/half-open", "link/one-way", "link/last-words", "clock/skew"}
 }
 
 // A foreign backplane, which shares nothing with this module's engine, is proven by the same suite.

@@ -60,7 +60,7 @@ func TestConformanceMiniredis(t *testing.T) {
 
 // overTCP names what nobody can exercise: a connection loses nothing while it is healthy, and the engine asks nobody for the
 // time of day.
-var overTCP = []string{"link/lost-middle", "link/lost-tail", "clock/skew"}
+var overTCP = []string{"link/lost-middle", "link/lost-tail", "link/last-words", "clock/skew"}
 
 // restarts makes the suite kill a server and start it again, which then has forgotten everything.
 func restarts(server *redisserver.Server) conformance.Option {

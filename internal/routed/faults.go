@@ -3,6 +3,7 @@ package routed
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gobackplane/backplane/transport"
 )
@@ -56,6 +57,21 @@ func (c *Cluster) Mute(id transport.NodeID) { c.on(id, func(n *node) { n.faults.
 
 // Lose loses what is published from now on for a node, silently, until [Cluster.HealNode].
 func (c *Cluster) Lose(id transport.NodeID) { c.on(id, func(n *node) { n.faults.lose = true }) }
+
+// Part cuts the server that a node connects to off from all others, as [Cluster.Cut] does, until heal is called.
+func (c *Cluster) Part(id transport.NodeID) (heal func()) {
+	at := 0
+	c.on(id, func(n *node) { at = slices.Index(c.servers, n.home) })
+	each := func(do func(a, b int)) {
+		for other := range c.servers {
+			if other != at {
+				do(at, other)
+			}
+		}
+	}
+	each(c.Cut)
+	return func() { each(c.Heal) }
+}
 
 // HealNode ends all faults of a node. What waited is handed over, in order, before it returns; then the node is told that its
 // connection is closed, if it is; then blocked calls go on.

@@ -2,6 +2,7 @@ package mutant
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/gobackplane/backplane"
@@ -84,7 +85,48 @@ func lost() []Mutant {
 				}
 			}),
 		},
+		{
+			Name: "forgets-the-dead", Breaks: "link/last-words", Cluster: true,
+			Defect: "the death of an instance shortens the list of members, and is told to nobody.",
+			Seen:   "members by heartbeats, as they were in this module",
+			world: each(func(n *Node) {
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					if !n.ofTheDead(e) {
+						s.handler(ctx, e)
+					}
+				}
+			}),
+		},
+		{
+			Name: "mourns-whom-it-knew", Breaks: "link/last-words", Cluster: true,
+			Defect: "the death of an instance is told only to subscriptions that had heard of it.",
+			Seen:   "gaps by numbers, which need one to count from",
+			world: each(func(n *Node) {
+				type of struct {
+					s         *Sub
+					publisher backplane.NodeID
+				}
+				var heard sync.Map
+				n.deliver = func(ctx context.Context, s *Sub, e backplane.Event) {
+					if m, is := message(e); is {
+						heard.Store(of{s, m.Publisher}, true)
+					}
+					if g, is := e.(*backplane.Gap); is && n.ofTheDead(e) {
+						if _, known := heard.Load(of{s, g.Publisher}); !known {
+							return
+						}
+					}
+					s.handler(ctx, e)
+				}
+			}),
+		},
 	}
+}
+
+// ofTheDead reports whether an event is the gap that a member's death is.
+func (n *Node) ofTheDead(e backplane.Event) bool {
+	g, is := e.(*backplane.Gap)
+	return is && g.Cause == backplane.GapMember && !slices.ContainsFunc(n.Node.Members(), func(m backplane.Member) bool { return m.ID == g.Publisher })
 }
 
 func byNumbers(e backplane.Event) bool {

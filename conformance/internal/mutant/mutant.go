@@ -73,7 +73,7 @@ type Instance struct {
 type Opener func(ctx context.Context, in Instance) (*backplane.Node, error)
 
 // Faults make an instance's link fail.
-type Faults struct{ Cut, Hang, Deafen, Mute, Lose, Heal func() }
+type Faults struct{ Cut, Hang, Deafen, Mute, Lose, Partition, Heal func() }
 
 // World is what the instances of one property share.
 type World struct {

@@ -16,5 +16,5 @@ func TestConformance(t *testing.T) {
 	}
 	conformance.Test(t, conformance.Transport(open, backplane.Options{MaxPayload: relay.MaxPayload}),
 		conformance.Broker(server.stop, server.restart),
-		conformance.Strict("link/lost-middle", "link/lost-tail", "clock/skew"))
+		conformance.Strict("link/lost-middle", "link/lost-tail", "link/last-words", "clock/skew"))
 }
