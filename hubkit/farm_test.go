@@ -12,6 +12,8 @@ import (
 	"github.com/gobackplane/backplane/hubkit"
 	"github.com/gobackplane/backplane/hubkit/conntest"
 	"github.com/gobackplane/backplane/inmem"
+	"github.com/gobackplane/backplane/internal/routed"
+	"github.com/gobackplane/backplane/transport"
 )
 
 // farm is three instances of one hub. It lives in a synctest bubble, so that settle waits until nothing moves, and
@@ -56,11 +58,35 @@ func onNodes(t *testing.T, o hubkit.Options, test func(*farm)) {
 // onSeats runs a test over nodes that the hubs see through a wrapper.
 func onSeats(t *testing.T, o hubkit.Options, seat func(*backplane.Node) backplane.Backplane, test func(*farm)) {
 	t.Helper()
+	broker := func(f *farm) func(int) transport.Opener {
+		f.broker = inmem.NewBroker()
+		return func(int) transport.Opener { return f.broker.Opener() }
+	}
+	onServers(t, o, broker, seat, test)
+}
+
+// onCluster runs a test over nodes at servers of their own.
+func onCluster(t *testing.T, o hubkit.Options, test func(*farm, *routed.Cluster)) {
+	t.Helper()
+	var c *routed.Cluster
+	servers := func(*farm) func(int) transport.Opener {
+		c = routed.New(routed.Options{Servers: instances, Latency: time.Millisecond})
+		return c.Opener
+	}
+	onServers(t, o, servers, func(n *backplane.Node) backplane.Backplane { return n }, func(f *farm) { test(f, c) })
+}
+
+// onServers runs a test over nodes that connect to what servers returns for each.
+func onServers(t *testing.T, o hubkit.Options, servers func(*farm) func(int) transport.Opener,
+	seat func(*backplane.Node) backplane.Backplane, test func(*farm),
+) {
+	t.Helper()
 	t.Run("nodes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := &farm{t: t, broker: inmem.NewBroker()}
-			for range instances {
-				n, err := backplane.Open(t.Context(), f.broker.Opener(), backplane.Options{})
+			f := &farm{t: t}
+			opener := servers(f)
+			for i := range instances {
+				n, err := backplane.Open(t.Context(), opener(i), backplane.Options{})
 				if err != nil {
 					t.Fatal(err)
 				}

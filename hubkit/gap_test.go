@@ -10,6 +10,7 @@ import (
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/hubkit"
+	"github.com/gobackplane/backplane/internal/routed"
 )
 
 // H7: a gap of the backplane is told once for one cause, and to each connection it concerns once.
@@ -285,6 +286,34 @@ func cutAndHeal(f *farm, h *hook, length time.Duration) {
 	f.send(0, hubkit.ToGroups(groups[0]), "again")
 	a.got("again")
 	b.got("again")
+}
+
+// In a cluster of servers the death of an instance is a gap for the connections of all others, once: its server may have died with
+// it, and what that had taken.
+func TestDeathIsOneGap(t *testing.T) {
+	var h hook
+	onCluster(t, h.options(), func(f *farm, c *routed.Cluster) {
+		dies := f.nodes[0]
+		well := []*client{f.user(1, "u", "4B", "4C"), f.member(2)}
+		settleFor(f.t, 10*time.Second)
+		c.Part(dies.ID())
+		f.send(0, hubkit.ToGroups("4B"), "missed")
+		f.send(0, hubkit.ToAll(), "missed")
+		c.CutNode(dies.ID())
+		settleFor(f.t, 20*time.Second)
+		told := map[*hubkit.Connection]int{}
+		for _, call := range h.take() {
+			for _, conn := range call.concerned {
+				told[conn]++
+			}
+		}
+		for _, w := range well {
+			gaps := w.told()
+			if len(gaps) != 1 || gaps[0].Cause != backplane.GapMember || told[w.Connection] != 1 {
+				f.t.Errorf("told %+v, the hook %d times", gaps, told[w.Connection])
+			}
+		}
+	})
 }
 
 func TestStateIsToldOnceForEachChange(t *testing.T) {
