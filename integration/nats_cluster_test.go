@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,27 +9,9 @@ import (
 	"github.com/gobackplane/backplane/integration/natsserver"
 )
 
-// allOf stops and starts all servers of a cluster.
-type allOf struct{ *natsserver.Cluster }
-
-func (c allOf) Stop() {
-	for _, s := range c.Servers {
-		s.Stop()
-	}
-}
-
-func (c allOf) TryRestart() error {
-	for _, s := range slices.Backward(c.Servers) { // each connects to those behind it
-		if err := s.TryRestart(); err != nil {
-			return err
-		}
-	}
-	return c.TryAwait()
-}
-
-// spread gives the instances of a property different servers of a cluster. They are called n1, n2, …, and n2.2 when n2 is
+// spread gives the instances of a property different servers. They are called n1, n2, …, and n2.2 when n2 is
 // opened a second time.
-func spread(c *natsserver.Cluster) func(conformance.Instance) string {
+func spread(urls []string) func(conformance.Instance) string {
 	return func(in conformance.Instance) string {
 		k := 0
 		for digit := range strings.SplitSeq(in.Name[1:], ".") {
@@ -40,7 +21,7 @@ func spread(c *natsserver.Cluster) func(conformance.Instance) string {
 			}
 			k += n
 		}
-		return c.Servers[k%len(c.Servers)].URL()
+		return urls[k%len(urls)]
 	}
 }
 
@@ -49,9 +30,22 @@ func spread(c *natsserver.Cluster) func(conformance.Instance) string {
 // itself alone. In a cluster that is a gap (docs/decisions/0019-barriers-over-members.md).
 func TestConformanceNATSCluster(t *testing.T) {
 	cluster := natsserver.StartCluster(t, 3, natsserver.Options{})
-	conformance.Test(t, natsAt(spread(cluster)), restartsNATS(allOf{cluster}), conformance.Strict(overTCP...), ours,
+	conformance.Test(t, natsAt(spread(cluster.URLs())), restartsNATS(cluster), conformance.Strict(overTCP...), ours,
 		conformance.Only(func(p conformance.Property) bool {
 			return p.ID != "model/random" && (!raced || p.ID != "deliver/volume")
 		}),
 		conformance.Subject("nats-cluster", cluster.Servers[0].Version()+", three servers"))
+}
+
+// Three processes, all of which are killed and started again where the suite restarts its broker; see also TestConformanceNATSProcess.
+func TestConformanceNATSProcesses(t *testing.T) {
+	cluster := natsserver.StartProcesses(t, 3, natsserver.Options{})
+	opts := []conformance.Option{
+		restartsNATS(killed{cluster}), conformance.Strict(overTCP...), ours,
+		conformance.Only(func(p conformance.Property) bool { return p.ID != "model/random" }),
+	}
+	if raced {
+		opts = append(opts, conformance.Short())
+	}
+	conformance.Test(t, natsAt(spread(cluster.URLs())), opts...)
 }

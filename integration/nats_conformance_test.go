@@ -29,14 +29,19 @@ func at(url string) func(conformance.Instance) string {
 	return func(conformance.Instance) string { return url }
 }
 
-// A natsBroker is a server that can be stopped and started again, which then has forgotten everything.
+// A natsBroker is one or several servers that can be stopped and started again, which then have forgotten everything.
 type natsBroker interface {
 	Stop()
 	TryRestart() error
 }
 
-// killed is a Process as a natsBroker: it is killed.
-type killed struct{ *natsserver.Process }
+// killed is a natsBroker of processes: they are killed.
+type killed struct{ processes }
+
+type processes interface {
+	Kill()
+	TryRestart() error
+}
 
 func (k killed) Stop() { k.Kill() }
 

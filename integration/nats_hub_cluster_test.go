@@ -27,7 +27,7 @@ func (s storeless) Clustered(link transport.Link) bool { return s.cluster.Cluste
 // takes longer on two processors than a node waits for it.
 func TestHubNATSCluster(t *testing.T) {
 	cluster := natsserver.StartCluster(t, 3, natsserver.Options{})
-	url := spread(cluster)
+	url := spread(cluster.URLs())
 	open := func(in conformance.Instance) transport.Opener {
 		return func(c transport.Config) (transport.Transport, error) {
 			tr, err := nats.New(nats.Options{URL: url(in), Dialer: in.Dial})(c)

@@ -1,6 +1,6 @@
-// Package natsserver runs NATS servers on 127.0.0.1 for tests: in this process ([Start]), as a cluster in this process whose
-// routes can be cut ([StartCluster]), and as processes that can be killed and frozen ([StartProcess]). A server belongs to
-// the test that started it and ends with it. Nothing needs to be installed: the server is a Go module.
+// Package natsserver runs NATS servers on 127.0.0.1 for tests: in this process ([Start]), as processes that can be killed and frozen
+// ([StartProcess]), and as clusters of either whose routes can be cut ([StartCluster], [StartProcesses]). A server belongs to the
+// test that started it and ends with it. Nothing needs to be installed: the server is a Go module.
 //
 //	server := natsserver.Start(t, natsserver.Options{Users: []string{
 //		`user: ward, password: secret, permissions: {publish: "ward.>", subscribe: "ward.>"}`,
@@ -14,14 +14,13 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+	natsgo "github.com/nats-io/nats.go"
 )
 
 // Server is a NATS server in this process. Its methods may be called concurrently; they fail the test when something goes
 // wrong that is not the test's subject.
 type Server struct {
 	settings
-
-	cluster string // what the configuration says of it, if there is one
 
 	log log
 
@@ -190,3 +189,23 @@ func (s *Server) launch() error {
 	r.WaitForShutdown()
 	return err
 }
+
+// connect connects to the server without the network, as a user with all rights.
+func (s *Server) connect() (*natsgo.Conn, error) {
+	s.mu.Lock()
+	r := s.running
+	s.mu.Unlock()
+	if r == nil {
+		return nil, errEnded
+	}
+	return s.connected("", natsgo.InProcessServer(r))
+}
+
+// runs reports whether the server was started and not stopped.
+func (s *Server) runs() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running != nil
+}
+
+func (s *Server) current() bool { return s.Running().JetStreamIsCurrent() }

@@ -261,10 +261,33 @@ func TestLameDuckEndsByItself(t *testing.T) {
 	mustConnect(t, s.URL())
 }
 
-// heard reports whether what server i takes reaches a new subscriber of server j while f says so.
-func heard(t *testing.T, c *natsserver.Cluster, i, j int) bool {
+// cluster is what both kinds of clusters can do.
+type cluster interface {
+	URLs() []string
+	Cut(i, j int)
+	Heal(i, j int)
+	Await()
+}
+
+// clusters runs a test with three servers of each kind, where stop and start are about one of them.
+func clusters(t *testing.T, o natsserver.Options, test func(t *testing.T, c cluster, stop, start func(i int))) {
 	t.Helper()
-	from, to := mustConnect(t, c.Servers[i].URL()), mustConnect(t, c.Servers[j].URL())
+	t.Run("in process", func(t *testing.T) {
+		t.Parallel()
+		c := natsserver.StartCluster(t, 3, o)
+		test(t, c, func(i int) { c.Servers[i].Stop() }, func(i int) { c.Servers[i].Restart() })
+	})
+	t.Run("processes", func(t *testing.T) {
+		t.Parallel()
+		c := natsserver.StartProcesses(t, 3, o)
+		test(t, c, func(i int) { c.Servers[i].Kill() }, func(i int) { c.Servers[i].Restart() })
+	})
+}
+
+// heard reports whether what server i takes reaches a new subscriber of server j while f says so.
+func heard(t *testing.T, c cluster, i, j int) bool {
+	t.Helper()
+	from, to := mustConnect(t, c.URLs()[i]), mustConnect(t, c.URLs()[j])
 	sub := subscribe(t, to, "x")
 	const most = 100
 	for range most {
@@ -278,33 +301,34 @@ func heard(t *testing.T, c *natsserver.Cluster, i, j int) bool {
 
 func TestClusterHasOneWayBetweenTwoServers(t *testing.T) {
 	t.Parallel()
-	c := natsserver.StartCluster(t, 3, natsserver.Options{})
-	sub := subscribe(t, mustConnect(t, c.Servers[0].URL()), "x")
-	c.Await()
-	from := mustConnect(t, c.Servers[1].URL())
-	publish(t, from, "x", "at once")
-	if got := next(t, sub); got != "at once" {
-		t.Errorf("heard %q", got)
-	}
-	if name := from.ConnectedClusterName(); name == "" || len(from.DiscoveredServers()) > 0 {
-		t.Errorf("cluster %q, %v", name, from.DiscoveredServers())
-	}
-
-	c.Cut(0, 1)
-	if heard(t, c, 1, 0) {
-		t.Error("a message gets around the cut")
-	}
-	if !heard(t, c, 1, 2) || !heard(t, c, 2, 0) {
-		t.Error("the other routes are cut, too")
-	}
-	c.Heal(1, 0)
-	c.Await()
-	publish(t, from, "x", "healed")
-	for { // what heard sent from server 2 comes before
-		if got := next(t, sub); got == "healed" {
-			break
+	clusters(t, natsserver.Options{}, func(t *testing.T, c cluster, _, _ func(int)) {
+		sub := subscribe(t, mustConnect(t, c.URLs()[0]), "x")
+		c.Await()
+		from := mustConnect(t, c.URLs()[1])
+		publish(t, from, "x", "at once")
+		if got := next(t, sub); got != "at once" {
+			t.Errorf("heard %q", got)
 		}
-	}
+		if name := from.ConnectedClusterName(); name == "" || len(from.DiscoveredServers()) > 0 {
+			t.Errorf("cluster %q, %v", name, from.DiscoveredServers())
+		}
+
+		c.Cut(0, 1)
+		if heard(t, c, 1, 0) {
+			t.Error("a message gets around the cut")
+		}
+		if !heard(t, c, 1, 2) || !heard(t, c, 2, 0) {
+			t.Error("the other routes are cut, too")
+		}
+		c.Heal(1, 0)
+		c.Await()
+		publish(t, from, "x", "healed")
+		for { // what heard sent from server 2 comes before
+			if got := next(t, sub); got == "healed" {
+				break
+			}
+		}
+	})
 }
 
 func TestFrozenRouteDeliversWhenItHeals(t *testing.T) {
@@ -326,11 +350,12 @@ func TestFrozenRouteDeliversWhenItHeals(t *testing.T) {
 
 func TestClusterMemberRestarts(t *testing.T) {
 	t.Parallel()
-	c := natsserver.StartCluster(t, 3, natsserver.Options{TLS: true, Users: []string{"user: a, password: a"}})
-	for _, s := range c.Servers {
-		s.Stop()
+	clusters(t, natsserver.Options{TLS: true, Users: []string{"user: a, password: a"}}, func(t *testing.T, c cluster, stop, start func(int)) {
+		for i := range c.URLs() {
+			stop(i)
+			c.Await()
+			start(i)
+		}
 		c.Await()
-		s.Restart()
-	}
-	c.Await()
+	})
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,14 +16,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	natsgo "github.com/nats-io/nats.go"
 )
 
 // Process is a nats-server process. Its methods may be called concurrently; they fail the test when something goes wrong
 // that is not the test's subject.
 type Process struct {
 	settings
-
-	cluster string // what the configuration says of it, if there is one
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd     // guarded by mu
@@ -38,34 +36,6 @@ func StartProcess(t testing.TB, o Options) *Process {
 	s := newProcess(t, o)
 	s.onFreePort(s.launch)
 	return s
-}
-
-// StartProcesses starts n servers that are a cluster, and returns when each of them answers; they may not know one another
-// yet.
-func StartProcesses(t testing.TB, n int, o Options) []*Process {
-	t.Helper()
-	routes := make([]string, n)
-	for i := range routes {
-		addr, err := freeAddr()
-		if err != nil {
-			t.Fatalf("natsserver: %v", err)
-		}
-		routes[i] = addr
-	}
-	servers := make([]*Process, n)
-	for i := range servers {
-		s := newProcess(t, o)
-		s.cluster = fmt.Sprintf("cluster { name: test, listen: %q, no_advertise: true, routes: [", routes[i])
-		for j, route := range routes {
-			if j != i {
-				s.cluster += strconv.Quote("nats-route://"+route) + " "
-			}
-		}
-		s.cluster += "] }"
-		s.onFreePort(s.launch)
-		servers[i] = s
-	}
-	return servers
 }
 
 func newProcess(t testing.TB, o Options) *Process {
@@ -167,6 +137,32 @@ func (s *Process) kill() {
 	<-s.done
 	s.cmd = nil
 }
+
+// connect connects to the server as a user with all rights.
+func (s *Process) connect() (*natsgo.Conn, error) {
+	var o []natsgo.Option
+	if s.opts.TLS {
+		o = append(o, natsgo.RootCAs(s.CAFile), natsgo.ClientCert(s.CertFile, s.KeyFile))
+	}
+	return s.connected("nats://"+s.Addr, o...)
+}
+
+// runs reports whether the process was started and has not ended. It may be frozen.
+func (s *Process) runs() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return false
+	}
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
+}
+
+func (s *Process) current() bool { return true } // it answers requests
 
 // launch starts the process and waits until it answers.
 func (s *Process) launch() error {

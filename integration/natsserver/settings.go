@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"github.com/gobackplane/backplane/integration/certificates"
@@ -59,10 +60,11 @@ type settings struct {
 	// CAFile, CertFile and KeyFile are PEM files: the authority, and a client certificate with its key. Set with TLS.
 	CAFile, CertFile, KeyFile string
 
-	t     testing.TB
-	opts  Options
-	dir   string
-	certs certificates.Files
+	t       testing.TB
+	opts    Options
+	dir     string
+	certs   certificates.Files
+	cluster string // what the configuration says of it, if there is one
 }
 
 func newSettings(t testing.TB, o Options) settings {
@@ -73,6 +75,8 @@ func newSettings(t testing.TB, o Options) settings {
 	}
 	return s
 }
+
+func (s *settings) common() *settings { return s }
 
 func (s *settings) useCertificates(certs certificates.Files) {
 	s.certs = certs
@@ -161,6 +165,19 @@ func (s *settings) write(more ...string) (string, error) {
 }
 
 func (s *settings) file(name string) string { return filepath.Join(s.dir, name) }
+
+// connected connects as a user with all rights, however the server asks who it is.
+func (s *settings) connected(url string, o ...natsgo.Option) (*natsgo.Conn, error) {
+	as := natsgo.UserInfo(operator, operator)
+	if s.opts.Token != "" {
+		as = natsgo.Token(s.opts.Token)
+	}
+	conn, err := natsgo.Connect(url, append(o, as, natsgo.NoReconnect(), natsgo.Timeout(startTimeout))...)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return conn, nil
+}
 
 // onFreePort starts a server on a port that nobody listens on.
 func (s *settings) onFreePort(start func() error) {
