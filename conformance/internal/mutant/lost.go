@@ -85,6 +85,12 @@ func lost() []Mutant {
 				}
 			}),
 		},
+	}
+}
+
+// deaths are mutants that do not tell well what died with an instance.
+func deaths() []Mutant {
+	return []Mutant{
 		{
 			Name: "forgets-the-dead", Breaks: "link/last-words", Cluster: true,
 			Defect: "the death of an instance shortens the list of members, and is told to nobody.",
