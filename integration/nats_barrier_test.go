@@ -22,6 +22,7 @@ import (
 
 	"github.com/gobackplane/backplane"
 	"github.com/gobackplane/backplane/integration/natsserver"
+	"github.com/gobackplane/backplane/integration/serverprocess"
 	"github.com/gobackplane/backplane/nats"
 	"github.com/gobackplane/backplane/transport"
 )
@@ -340,7 +341,9 @@ func two(t *testing.T) (a, b *backplane.Node, m *member) {
 // first it says who is silent. What the member publishes when it is back is heard, or there is a gap.
 func TestNATSClusterFrozenMember(t *testing.T) {
 	a, b, frozen := two(t)
-	frozen.signal(syscall.SIGSTOP)
+	if err := serverprocess.Freeze(frozen.cmd.Process); err != nil {
+		t.Fatal(err)
+	}
 	began := time.Now()
 
 	short, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)

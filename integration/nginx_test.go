@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -162,15 +161,7 @@ func startNginx(t *testing.T, path string, servers []string) string {
 	t.Helper()
 	const attempts = 5 // another process may take the port first
 	for range attempts {
-		var lc net.ListenConfig
-		l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := l.Addr().String()
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
+		address := closedPort(t)
 		said, ok := tryNginx(t, path, nginxPrefix(t, address, servers))
 		if ok {
 			return "http://" + address

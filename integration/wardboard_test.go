@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -78,24 +77,13 @@ func testWardboardEmbedded(t *testing.T, program string) {
 	checkWardboard(t, program, 0, "delivered 9 of 9", "-backplane", "nats+embedded:")
 	var peers, urls []string
 	for range 3 {
-		peers = append(peers, freeAddress(t))
+		peers = append(peers, closedPort(t))
 	}
 	for _, listen := range peers {
 		u := "nats+embedded://" + listen + "?secret=hush&peers=" + strings.Join(peers, ",")
 		urls = append(urls, startWardboard(t, program, "-listen", "127.0.0.1:0", "-instances", "1", "-backplane", u).url)
 	}
 	checkWardboard(t, program, 0, "delivered 9 of 9", "-connect", strings.Join(urls, ","))
-}
-
-// freeAddress returns an address that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 func buildWardboard(t *testing.T) (program string) {

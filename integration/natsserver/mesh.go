@@ -12,6 +12,7 @@ import (
 	natsgo "github.com/nats-io/nats.go"
 
 	"github.com/gobackplane/backplane/integration/certificates"
+	"github.com/gobackplane/backplane/integration/serverprocess"
 )
 
 // mesh connects the servers of a cluster, each with each. Every two servers have one way to each other, through a relay that
@@ -29,7 +30,6 @@ type mesh struct {
 type member interface {
 	common() *settings
 	onFreePort(start func() error)
-	launch() error
 	TryRestart() error
 	runs() bool
 	connect() (*natsgo.Conn, error)
@@ -72,7 +72,7 @@ func (m *mesh) start(t testing.TB, n int, o Options, one func() member) {
 	for i := n - 1; i >= 0; i-- { // those it connects to run already: else it would wait a second before it tries again
 		s := m.servers[i]
 		s.onFreePort(func() error {
-			addr, err := freeAddr()
+			addr, err := serverprocess.FreeAddr()
 			if err != nil {
 				return err
 			}
@@ -82,7 +82,7 @@ func (m *mesh) start(t testing.TB, n int, o Options, one func() member) {
 				}
 			}
 			s.common().cluster = m.config(i, addr)
-			return s.launch()
+			return s.TryRestart()
 		})
 	}
 	m.Await()
@@ -160,7 +160,7 @@ func (m *mesh) Await() {
 
 // TryAwait is Await for goroutines that must not end the test.
 func (m *mesh) TryAwait() error {
-	deadline := time.Now().Add(startTimeout)
+	deadline := time.Now().Add(serverprocess.StartTimeout)
 	for i, s := range m.servers {
 		if s.common().opts.JetStream && s.runs() {
 			if err := awaitJetStream(s, deadline); err != nil {
@@ -209,7 +209,7 @@ func awaitInterest(from, to member, deadline time.Time) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no interest after %v", startTimeout)
+	return fmt.Errorf("no interest after %v", serverprocess.StartTimeout)
 }
 
 // awaitJetStream returns when the servers have elected who leads their JetStream, and this one takes orders.
@@ -226,5 +226,5 @@ func awaitJetStream(s member, deadline time.Time) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no JetStream after %v: %w", startTimeout, err)
+	return fmt.Errorf("no JetStream after %v: %w", serverprocess.StartTimeout, err)
 }

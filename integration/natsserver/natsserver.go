@@ -15,6 +15,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	natsgo "github.com/nats-io/nats.go"
+
+	"github.com/gobackplane/backplane/integration/serverprocess"
 )
 
 // Server is a NATS server in this process. Its methods may be called concurrently; they fail the test when something goes
@@ -174,16 +176,16 @@ func (s *Server) launch() error {
 	r.SetLoggerV2(&s.log, false, false, false)
 	r.Start()
 	ready := make(chan bool, 1)
-	go func() { ready <- r.ReadyForConnections(startTimeout) }() // ends by itself
+	go func() { ready <- r.ReadyForConnections(serverprocess.StartTimeout) }() // ends by itself
 	select {
 	case ok := <-ready:
 		if ok {
 			s.running = r
 			return nil
 		}
-		err = fmt.Errorf("not ready after %v", startTimeout)
+		err = fmt.Errorf("not ready after %v", serverprocess.StartTimeout)
 	case <-failed:
-		err = errEnded
+		err = serverprocess.ErrEnded
 	}
 	r.Shutdown()
 	r.WaitForShutdown()
@@ -196,7 +198,7 @@ func (s *Server) connect() (*natsgo.Conn, error) {
 	r := s.running
 	s.mu.Unlock()
 	if r == nil {
-		return nil, errEnded
+		return nil, serverprocess.ErrEnded
 	}
 	return s.connected("", natsgo.InProcessServer(r))
 }

@@ -1,21 +1,19 @@
 package natsserver
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"github.com/gobackplane/backplane/integration/certificates"
+	"github.com/gobackplane/backplane/integration/serverprocess"
 )
 
 // Options say what kind of server to start. The zero value is a plain server that lets everybody in.
@@ -41,17 +39,8 @@ type Options struct {
 	Config []string
 }
 
-// errEnded: the server ended instead of answering. The port may have been taken by another.
-var errEnded = errors.New("the server ended")
-
-const (
-	// startTimeout is how long a server may take until it answers.
-	startTimeout = 20 * time.Second
-	// operator is a user beside Options.Users with all rights, and its password: a test is served by no network but its own.
-	operator = "operator"
-	// attempts are made to start a server on a free port, which another process may take first.
-	attempts = 5
-)
+// operator is a user beside Options.Users with all rights, and its password: a test is served by no network but its own.
+const operator = "operator"
 
 // settings are what a server in this process and one of its own have in common.
 type settings struct {
@@ -172,7 +161,7 @@ func (s *settings) connected(url string, o ...natsgo.Option) (*natsgo.Conn, erro
 	if s.opts.Token != "" {
 		as = natsgo.Token(s.opts.Token)
 	}
-	conn, err := natsgo.Connect(url, append(o, as, natsgo.NoReconnect(), natsgo.Timeout(startTimeout))...)
+	conn, err := natsgo.Connect(url, append(o, as, natsgo.NoReconnect(), natsgo.Timeout(serverprocess.StartTimeout))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
@@ -182,31 +171,8 @@ func (s *settings) connected(url string, o ...natsgo.Option) (*natsgo.Conn, erro
 // onFreePort starts a server on a port that nobody listens on.
 func (s *settings) onFreePort(start func() error) {
 	s.t.Helper()
-	var err error
-	for range attempts {
-		if s.Addr, err = freeAddr(); err != nil {
-			break
-		}
-		if err = start(); err == nil {
-			return
-		}
-		if !errors.Is(err, errEnded) {
-			break
-		}
-	}
-	s.t.Fatalf("natsserver: start: %v", err)
-}
-
-// freeAddr finds a port of 127.0.0.1 that nobody listens on now.
-func freeAddr() (string, error) {
-	//nolint:noctx // does not wait
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return addr, nil
+	serverprocess.OnFreePort(s.t, "natsserver", func(addr string) error {
+		s.Addr = addr
+		return start()
+	})
 }

@@ -8,7 +8,6 @@ package redisserver
 
 import (
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -17,13 +16,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gobackplane/backplane/integration"
 	"github.com/gobackplane/backplane/integration/certificates"
+	"github.com/gobackplane/backplane/integration/serverprocess"
 )
 
 // Options say what kind of server to start. The zero value is a plain server without a password.
@@ -44,15 +42,11 @@ type Options struct {
 	Config []string
 }
 
-// errEnded: the process ended instead of answering. The port may have been taken by another.
-var errEnded = errors.New("the process ended")
-
-// startTimeout is how long a server may take until it answers, or follows its master.
-const startTimeout = 20 * time.Second
-
 // Server is a running redis-server process. Its methods may be called concurrently; they fail the test when something
 // goes wrong that is not the test's subject.
 type Server struct {
+	*serverprocess.Process
+
 	// Addr is "127.0.0.1:port". It stays the same over a Restart.
 	Addr string
 	// CAFile, CertFile and KeyFile are PEM files: the authority, and a client certificate with its key. Set with TLS.
@@ -63,10 +57,6 @@ type Server struct {
 	dir  string
 
 	certs certificates.Files // of a TLS server
-
-	mu   sync.Mutex
-	cmd  *exec.Cmd     // guarded by mu
-	done chan struct{} // closed when cmd's process is gone; guarded by mu
 }
 
 // Start starts a server on a free port and returns when it answers. The server is killed when the test ends. Without a
@@ -85,27 +75,12 @@ func Start(t testing.TB, o Options) *Server {
 		}
 		s.CAFile, s.CertFile, s.KeyFile = s.certs.CA, s.certs.ClientCert, s.certs.ClientKey
 	}
-	t.Cleanup(func() {
-		s.kill()
-		if t.Failed() {
-			t.Logf("redisserver %s said:\n%s", s.Addr, s.output())
-		}
+	s.Process = serverprocess.New(t, serverprocess.Config{Name: "redisserver", Dir: s.dir, Command: s.command, Answers: s.ready})
+	serverprocess.OnFreePort(t, "redisserver", func(addr string) error {
+		s.Addr = addr
+		return s.TryRestart()
 	})
-	const attempts = 5 // another process may take the port first
-	var err error
-	for range attempts {
-		if s.Addr, err = freeAddr(); err != nil {
-			break
-		}
-		if err = s.launch(); err == nil {
-			return s
-		}
-		if !errors.Is(err, errEnded) {
-			break
-		}
-	}
-	t.Fatalf("redisserver: start: %v", err)
-	return nil
+	return s
 }
 
 // Authority is what CAFile holds, for a tls.Config.
@@ -136,38 +111,6 @@ func (s *Server) URLAs(user, password string) string {
 	return u.String()
 }
 
-// Kill ends the process with SIGKILL, as a crash does, and returns when it is gone. Clients see their connections reset.
-func (s *Server) Kill() {
-	s.t.Helper()
-	s.kill()
-}
-
-// Restart starts the server again on its port, after killing it if it runs, and returns when it answers.
-func (s *Server) Restart() {
-	s.t.Helper()
-	if err := s.TryRestart(); err != nil {
-		s.t.Fatalf("redisserver: restart: %v", err)
-	}
-}
-
-// TryRestart is Restart for goroutines that must not end the test.
-func (s *Server) TryRestart() error {
-	s.kill()
-	return s.launch()
-}
-
-// Freeze stops the process with SIGSTOP: its sockets stay open and silent. The end of the test is no reason to thaw it.
-func (s *Server) Freeze() {
-	s.t.Helper()
-	s.signal(syscall.SIGSTOP)
-}
-
-// Thaw lets a frozen process go on.
-func (s *Server) Thaw() {
-	s.t.Helper()
-	s.signal(syscall.SIGCONT)
-}
-
 // Do runs one command as the default user on a connection of its own and returns its reply: string, int64, nil, or
 // []any of these. It fails the test on any error. A server that is frozen or gone makes it fail after some seconds.
 func (s *Server) Do(args ...string) any {
@@ -194,96 +137,17 @@ func (s *Server) Version() string {
 	return "redis-server " + version
 }
 
-// Pid is the process id of the running server, 0 if there is none.
-func (s *Server) Pid() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd == nil {
-		return 0
+// command makes the command and its configuration.
+func (s *Server) command() (*exec.Cmd, error) {
+	file := filepath.Join(s.dir, "redis.conf")
+	if err := os.WriteFile(file, []byte(s.config()), 0o600); err != nil {
+		return nil, fmt.Errorf("write the configuration: %w", err)
 	}
-	return s.cmd.Process.Pid
-}
-
-func (s *Server) signal(sig syscall.Signal) {
-	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd == nil {
-		s.t.Fatalf("redisserver: the server does not run")
-	}
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatalf("redisserver: %v: %v", sig, err)
-	}
-}
-
-// kill ends the process, if there is one, and waits for it.
-func (s *Server) kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cmd == nil {
-		return
-	}
-	if err := s.cmd.Process.Kill(); err != nil {
-		s.t.Logf("redisserver: kill: %v", err)
-	}
-	<-s.done
-	s.cmd = nil
-}
-
-// launch starts the process and waits until it answers.
-func (s *Server) launch() error {
-	config := filepath.Join(s.dir, "redis.conf")
-	if err := os.WriteFile(config, []byte(s.config()), 0o600); err != nil {
-		return fmt.Errorf("write the configuration: %w", err)
-	}
-	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
-	}
-	defer func() { _ = log.Close() }()
 	//nolint:noctx // the process ends by kill, which the test's cleanup calls
-	cmd := exec.Command("redis-server", config)
-	cmd.Dir = s.dir
-	cmd.Stdout, cmd.Stderr = log, log
-	dieWithParent(cmd)
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	done := make(chan struct{})
-	go func() { // ends with the process
-		defer close(done)
-		_ = cmd.Wait() // killed: always an error
-	}()
-	s.mu.Lock()
-	s.cmd, s.done = cmd, done
-	s.mu.Unlock()
-	if err := s.await(done); err != nil {
-		s.kill()
-		return err
-	}
-	return nil
+	return exec.Command("redis-server", file), nil
 }
 
-// await returns when the server answers and, if it is a replica, follows its master.
-func (s *Server) await(gone <-chan struct{}) error {
-	const most = 200 * time.Millisecond
-	deadline := time.NewTimer(startTimeout)
-	defer deadline.Stop()
-	for wait := time.Millisecond; ; wait = min(2*wait, most) {
-		err := s.ready()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-gone:
-			return errEnded
-		case <-deadline.C:
-			return fmt.Errorf("not ready after %v: %w", startTimeout, err)
-		case <-time.After(wait):
-		}
-	}
-}
-
+// ready returns nil when the server answers and, if it is a replica, follows its master.
 func (s *Server) ready() error {
 	if _, err := s.try(time.Second, "PING"); err != nil {
 		return err
@@ -329,32 +193,4 @@ func (s *Server) config() string {
 		}
 	}
 	return strings.Join(append(lines, s.opts.Config...), "\n") + "\n"
-}
-
-func (s *Server) file(name string) string { return filepath.Join(s.dir, name) }
-
-func (s *Server) logFile() string { return s.file("redis.log") }
-
-// output is the end of what the server wrote.
-func (s *Server) output() string {
-	const most = 8 << 10
-	text, err := os.ReadFile(s.logFile())
-	if err != nil {
-		return err.Error()
-	}
-	return string(text[max(0, len(text)-most):])
-}
-
-// freeAddr finds a port of 127.0.0.1 that nobody listens on now.
-func freeAddr() (string, error) {
-	//nolint:noctx // does not wait
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return addr, nil
 }

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package redisserver
-
-import "os/exec"
-
-// dieWithParent does nothing here: a server may survive a test process that is killed.
-func dieWithParent(*exec.Cmd) {}
