@@ -169,9 +169,7 @@ func (n *Node) sendAnswer(ctx context.Context, to wire.Publisher, id uint64, a A
 	case len(payload) > n.o.MaxPayload:
 		status, payload = answerTooLarge, []byte("the answer is larger than MaxPayload")
 	}
-	c := n.newCall(ctx, 1)
-	c.one = item{call: c, payload: answerBody(id, status, payload), typ: wire.Answer}
-	if err := c.run(n, inboxAddress(nodeID(to)), &c.one); err != nil && !n.closed() {
+	if err := n.send(ctx, inboxAddress(nodeID(to)), wire.Answer, answerBody(id, status, payload)); err != nil && !n.closed() {
 		n.log.Warn("an answer could not be sent", "node", string(nodeID(to)), "err", err)
 	}
 }

@@ -253,9 +253,7 @@ func (n *Node) askOthers(
 	body = appendUint64(body, uint64(max(questionTime(ctx)/time.Millisecond, 1)))
 	body = appendBytes(body, service)
 	body = append(body, request...)
-	c := n.newCall(ctx, 1)
-	c.one = item{call: c, payload: body, typ: wire.Ask}
-	if err := c.run(n, to, &c.one); err != nil && !errors.Is(err, ErrUncertain) {
+	if err := n.send(ctx, to, wire.Ask, body); err != nil && !errors.Is(err, ErrUncertain) {
 		return nil, err
 	}
 	sent()

@@ -72,7 +72,7 @@ func (l *lane) load() []*parcel {
 	}
 	l.wakeRested(false)
 	var parcels []*parcel
-	size, items := 0, 0
+	size, now := 0, time.Now()
 	lists := []*outletList{&l.urgent, &l.ready}
 	if l.held != 0 {
 		lists = lists[:1]
@@ -81,7 +81,7 @@ func (l *lane) load() []*parcel {
 		for from.front != nil && len(parcels) < batchFrames && size < batchBytes {
 			o := from.front
 			l.unschedule(o)
-			p := l.pack(o)
+			p := l.pack(o, now)
 			if p == nil {
 				l.drop(o)
 				continue
@@ -89,39 +89,31 @@ func (l *lane) load() []*parcel {
 			o.flight = true
 			parcels = append(parcels, p)
 			size += len(p.frame)
-			items += len(p.items)
 		}
 	}
-	l.company = items > 1
+	l.company = len(parcels) > 1 || len(parcels) == 1 && parcels[0].items.front.next != nil
 	return parcels
 }
 
 // pack makes the next frame of an outlet, or returns the one to be sent again. It returns nil if nothing is left to be
 // sent, because all of it was taken back. mu is held.
-func (l *lane) pack(o *outlet) *parcel {
+func (l *lane) pack(o *outlet, now time.Time) *parcel {
 	if p := o.retry; p != nil {
 		o.retry = nil
-		if p.wanted() && time.Since(p.sent) < l.n.resendFor() {
+		if p.wanted() && now.Sub(p.sent) < l.n.resendFor() {
 			return p
 		}
 		l.finish(p, uncertain(errors.New("given up"))) // nobody waits for it, or it is too old; and its numbers are spent
 	}
 	limit := min(coalesceBytes, l.n.maxFrame)
 	var p *parcel
-	taken, overhead := 0, wire.Overhead(o.addr.scope, o.addr.name)
-	size := 0
-	for i, it := range o.queue {
-		if it.state != itemQueued { // taken back
-			taken++
-			o.void--
-			continue
-		}
-		size += len(it.payload) + 8
-		if p != nil && size+overhead > limit {
+	size := wire.Overhead(o.addr.scope, o.addr.name)
+	for it := o.queue.front; it != nil; it = o.queue.front {
+		if size += len(it.payload) + 8; p != nil && size > limit {
 			break
 		}
-		taken++
-		if it.typ == wire.TailMark && i+1 < len(o.queue) {
+		o.queue.remove(it)
+		if it.typ == wire.TailMark && !o.queue.empty() {
 			o.closing = false // not silent after all
 			l.release(it)
 			it.settle(nil)
@@ -132,9 +124,10 @@ func (l *lane) pack(o *outlet) *parcel {
 		}
 		l.append(p, it)
 	}
-	rest := copy(o.queue, o.queue[taken:])
-	clear(o.queue[rest:])
-	o.queue = o.queue[:rest]
+	if p != nil && p.next {
+		o.lastUsed = now
+		l.aged.MoveToBack(o.aged)
+	}
 	return p
 }
 
@@ -142,7 +135,7 @@ func (l *lane) pack(o *outlet) *parcel {
 func (l *lane) append(p *parcel, it *item) {
 	o := p.outlet
 	it.state = itemSent
-	p.items = append(p.items, it)
+	p.items.push(it)
 	switch {
 	case it.typ == wire.TailMark:
 		p.frame = wire.AppendMessage(p.frame, wire.TailMark, byte(o.addr.kind), o.addr.scope, o.addr.name, o.epoch, o.last, nil, nil)

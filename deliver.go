@@ -80,7 +80,7 @@ func (n *Node) hear(in *interest, r *wire.Reader, now, before int64) {
 			mine = m.Kind == byte(in.addr.kind) && string(m.Name) == in.addr.name && string(m.Scope) == in.addr.scope
 		}
 		if mine && (m.Type == wire.Data || m.Type == wire.TailMark) {
-			h.message(&m)
+			h.message(&m, r.Len())
 		}
 	}
 	if err := r.Err(); err != nil {
@@ -160,8 +160,9 @@ func (h *hearing) push() {
 	}
 }
 
-// message judges the number of a message or tail mark, and adds the events that follow.
-func (h *hearing) message(m *wire.Message) {
+// message judges the number of a message or tail mark, and adds the events that follow. rest is what follows it in its frame,
+// in bytes.
+func (h *hearing) message(m *wire.Message, rest int) {
 	if h.counter == nil {
 		h.count()
 	}
@@ -190,8 +191,8 @@ func (h *hearing) message(m *wire.Message) {
 		h.events = append(h.events, g)
 		return
 	}
-	if len(h.slab) == cap(h.slab) {
-		h.slab = make([]Message, 0, min(2*cap(h.slab)+1, 64))
+	if len(h.slab) == cap(h.slab) { // a place for each that follows, if they are as long as this one
+		h.slab = make([]Message, 0, min(1+rest/(len(m.Payload)+2), 64))
 	}
 	h.slab = append(h.slab, Message{Address: h.in.addr, Publisher: h.counter.id, Payload: m.Payload})
 	h.events = append(h.events, &h.slab[len(h.slab)-1])

@@ -85,13 +85,8 @@ func (l *lane) add(ctx context.Context, o *outlet, it *item) (bool, error) {
 			return false, err
 		}
 	}
-	if it.typ == wire.Data {
-		o.lastUsed = time.Now()
-		if o.aged == nil {
-			o.aged = l.aged.PushBack(o)
-		} else {
-			l.aged.MoveToBack(o.aged)
-		}
+	if it.typ == wire.Data && o.aged == nil {
+		o.aged = l.aged.PushBack(o)
 	}
 	l.put(o, it)
 	l.poke()
@@ -156,7 +151,7 @@ func (l *lane) openGate(connection uint64) {
 func (l *lane) put(o *outlet, it *item) {
 	it.outlet = o
 	it.state = itemQueued
-	o.queue = append(o.queue, it)
+	o.queue.push(it)
 	l.bytes += it.size()
 	if it.owed() {
 		l.owed++
@@ -166,7 +161,7 @@ func (l *lane) put(o *outlet, it *item) {
 
 // schedule lists an outlet that has something to send. mu is held.
 func (l *lane) schedule(o *outlet) {
-	if o.ready || o.flight || o.resting || len(o.queue) == 0 && o.retry == nil {
+	if o.ready || o.flight || o.resting || o.queue.empty() && o.retry == nil {
 		return
 	}
 	o.ready = true

@@ -33,7 +33,7 @@ func (l *lane) markSilent(before time.Time) (oldest time.Time) {
 
 // mark queues a tail mark, which closes the outlet's epoch. mu is held.
 func (l *lane) mark(o *outlet) bool {
-	if o.closing || o.flight || o.retry != nil || len(o.queue) > 0 {
+	if o.closing || o.flight || o.retry != nil || !o.queue.empty() {
 		return false
 	}
 	if o.epoch == 0 {

@@ -16,8 +16,7 @@ type outlet struct {
 
 	// Guarded by the mutex of the lane the outlet is on; lane itself changes only while nothing waits or is under way.
 	lane     *lane
-	queue    []*item   // what waits, in order
-	void     int       // how many of queue were taken back
+	queue    itemList  // what waits, in order
 	retry    *parcel   // a frame whose fate is unknown, to be sent again before anything else
 	flight   bool      // a frame is under way
 	ready    bool      // in one of the lane's lists of outlets that have something to send
@@ -30,7 +29,7 @@ type outlet struct {
 	closing  bool          // a tail mark waits or is under way
 	epoch    uint64        // 0: none begun
 	last     uint64        // the last number spent in the epoch
-	lastUsed time.Time     // when something was last queued
+	lastUsed time.Time     // when a message was last packed
 	aged     *list.Element // place in the lane's list by lastUsed; nil for the engine's own outlets
 }
 
@@ -44,6 +43,8 @@ type item struct {
 	// Guarded by the mutex of the outlet's lane.
 	state itemState
 	err   error
+	next  *item // in the outlet's queue or in a parcel
+	prev  *item
 }
 
 type itemState uint8
@@ -72,7 +73,7 @@ const itemOverhead = 64
 type parcel struct {
 	outlet *outlet
 	frame  []byte
-	items  []*item
+	items  itemList
 	beats  uint64 // heartbeats to all among the items
 	next   bool   // the last message has an address and a number that the next one goes on from
 	// unknown is set once an attempt's fate is unknown: from then on the numbers are spent. sent is when that was.
@@ -84,6 +85,57 @@ type parcel struct {
 }
 
 type position struct{ epoch, last uint64 }
+
+// itemList is a queue of items. An item is in at most one.
+type itemList struct{ front, back *item }
+
+func (q *itemList) empty() bool { return q.front == nil }
+
+func (q *itemList) push(it *item) {
+	it.prev = q.back
+	if q.back == nil {
+		q.front = it
+	} else {
+		q.back.next = it
+	}
+	q.back = it
+}
+
+func (q *itemList) remove(it *item) {
+	if it.prev == nil {
+		q.front = it.next
+	} else {
+		it.prev.next = it.next
+	}
+	if it.next == nil {
+		q.back = it.prev
+	} else {
+		it.next.prev = it.prev
+	}
+	it.next, it.prev = nil, nil
+}
+
+// pop takes the first item off the list; nil if there is none.
+func (q *itemList) pop() *item {
+	it := q.front
+	if it != nil {
+		q.remove(it)
+	}
+	return it
+}
+
+// append moves all items of another list behind those of q.
+func (q *itemList) append(other *itemList) {
+	switch {
+	case other.front == nil:
+	case q.back == nil:
+		*q = *other
+	default:
+		q.back.next, other.front.prev = other.front, q.back
+		q.back = other.back
+	}
+	*other = itemList{}
+}
 
 // outletList is a queue of outlets. An outlet is in at most one.
 type outletList struct{ front, back *outlet }

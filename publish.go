@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -16,10 +17,7 @@ func (n *Node) Publish(ctx context.Context, to Address, payload []byte) error {
 		n.stats.publishFailed.Add(1)
 		return n.error("publish", to, err)
 	}
-	c := n.newCall(ctx, 1)
-	c.one = item{call: c, payload: payload, typ: wire.Data}
-	err := c.run(n, to, &c.one)
-	if err != nil {
+	if err := n.send(ctx, to, wire.Data, payload); err != nil {
 		n.stats.publishFailed.Add(1)
 		return n.error("publish", to, err)
 	}
@@ -36,7 +34,6 @@ func (n *Node) PublishBatch(ctx context.Context, batch []Outgoing) error {
 		return nil
 	}
 	c := n.newCall(ctx, len(batch))
-	items := make([]item, len(batch))
 	var errs []error
 	fail := func(i int, err error) {
 		if errs == nil {
@@ -46,14 +43,19 @@ func (n *Node) PublishBatch(ctx context.Context, batch []Outgoing) error {
 	}
 	refused := 0
 	var stop error // set by what makes the rest of the batch pointless
-	for i, out := range batch {
-		items[i] = item{call: c, payload: out.Payload, typ: wire.Data}
+	var o *outlet
+	for i := range batch {
+		out, it := &batch[i], &c.items[i]
+		it.payload, it.typ = out.Payload, wire.Data
 		err := stop
 		if err == nil {
 			err = n.checkOutgoing(ctx, out.To, out.Payload)
 		}
 		if err == nil {
-			if err = n.enqueue(ctx, out.To, &items[i]); err != nil && ctx.Err() != nil {
+			if o == nil || o.addr != out.To {
+				o = n.outletFor(out.To)
+			}
+			if o, err = n.enqueue(ctx, o, it); err != nil && ctx.Err() != nil {
 				stop = err
 			}
 		}
@@ -62,14 +64,14 @@ func (n *Node) PublishBatch(ctx context.Context, batch []Outgoing) error {
 			refused++
 		}
 	}
-	if refused > 0 && c.left.Add(int32(-refused)) == 0 {
-		c.done <- struct{}{}
-	}
-	c.wait(items)
-	for i := range items {
-		if items[i].err != nil && (errs == nil || errs[i] == nil) {
-			fail(i, items[i].err)
+	whole := c.wait(refused)
+	for i := range c.items {
+		if err := c.items[i].err; err != nil && (errs == nil || errs[i] == nil) {
+			fail(i, err)
 		}
+	}
+	if whole {
+		n.endCall(c)
 	}
 	failed := 0
 	for _, err := range errs {
@@ -137,11 +139,14 @@ func (e *uncertainError) As(target any) bool { return errors.As(e.cause, target)
 
 // call is one Publish or PublishBatch that waits for the fate of its items.
 type call struct {
-	ctx  context.Context
-	left atomic.Int32  // items whose fate is open
-	done chan struct{} // gets one value when left reaches 0
-	one  item          // the item of a Publish, here to save an allocation
+	ctx   context.Context
+	left  atomic.Int32  // items whose fate is open
+	done  chan struct{} // gets one value when left reaches 0
+	items []item
 }
+
+// keptItems is the number of items up to which a call keeps their memory for the next one: 40 KiB.
+const keptItems = 512
 
 func (n *Node) newCall(ctx context.Context, items int) *call {
 	c, ok := n.calls.Get().(*call)
@@ -150,45 +155,61 @@ func (n *Node) newCall(ctx context.Context, items int) *call {
 	}
 	c.ctx = ctx
 	c.left.Store(int32(items)) //nolint:gosec // bounded by the length of a slice in memory
+	c.items = slices.Grow(c.items, items)[:items]
+	for i := range c.items {
+		c.items[i].call = c
+	}
 	return c
 }
 
-// run is the life of a Publish: it queues the item, waits, and gives the call back where nobody refers to it any more.
-func (c *call) run(n *Node, to Address, it *item) error {
-	if err := n.enqueue(c.ctx, to, it); err != nil {
-		c.ctx = nil
-		c.one = item{}
-		n.calls.Put(c)
+// endCall keeps a call for the next one. Nothing may refer to it or its items any more.
+func (n *Node) endCall(c *call) {
+	c.ctx = nil
+	clear(c.items)
+	if c.items = c.items[:0]; cap(c.items) > keptItems {
+		c.items = nil
+	}
+	n.calls.Put(c)
+}
+
+// send is the life of a single message: it is queued, and its fate waited for.
+func (n *Node) send(ctx context.Context, to Address, typ wire.Type, payload []byte) error {
+	c := n.newCall(ctx, 1)
+	it := &c.items[0]
+	it.payload, it.typ = payload, typ
+	if _, err := n.enqueue(ctx, n.outletFor(to), it); err != nil {
+		n.endCall(c)
 		return err
 	}
-	select {
-	case <-c.done:
-	default:
-		select {
-		case <-c.done:
-		case <-c.ctx.Done():
-			if abandoned := it.abandon(context.Cause(c.ctx)); abandoned {
-				return it.err // a queue or a frame refers to the item, and so to the call: leave both to the collector
-			}
-			<-c.done
-		}
-	}
+	whole := c.wait(0)
 	err := it.err
-	c.ctx = nil
-	c.one = item{}
-	n.calls.Put(c)
+	if whole {
+		n.endCall(c)
+	}
 	return err
 }
 
-// wait waits for all items of a batch, or abandons what is open when the context ends.
-func (c *call) wait(items []item) {
+// wait waits for all items but those that were not queued, or abandons what is open when the context ends. It then returns
+// false: queues and frames refer to the items, which are left to the collector.
+func (c *call) wait(refused int) (whole bool) {
+	if refused > 0 && c.left.Add(int32(-refused)) == 0 { //nolint:gosec // at most as many as there are items
+		return true
+	}
 	select {
 	case <-c.done:
+		return true
 	case <-c.ctx.Done():
-		for i := range items {
-			items[i].abandon(context.Cause(c.ctx))
+	}
+	whole = true
+	for i := range c.items {
+		if c.items[i].abandon(context.Cause(c.ctx)) {
+			whole = false
 		}
 	}
+	if whole {
+		<-c.done
+	}
+	return whole
 }
 
 // abandon gives up waiting for an item: one that still waits is taken back, which is definite; one that is in a frame
@@ -229,14 +250,14 @@ func (it *item) settle(err error) {
 	}
 }
 
-// enqueue puts an item into the lane of its address. It blocks while the lane is full, until ctx ends. An error is
-// definite: the item was not queued.
-func (n *Node) enqueue(ctx context.Context, to Address, it *item) error {
+// enqueue puts an item into the lane of its outlet, or of the one that has taken its place, which it returns. It blocks
+// while the lane is full, until ctx ends. An error is definite: the item was not queued.
+func (n *Node) enqueue(ctx context.Context, o *outlet, it *item) (*outlet, error) {
 	for {
-		o := n.outletFor(to)
 		queued, err := o.lane.add(ctx, o, it)
 		if queued || err != nil {
-			return err
+			return o, err
 		}
+		o = n.outletFor(o.addr)
 	}
 }

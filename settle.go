@@ -3,7 +3,6 @@ package backplane
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -34,7 +33,7 @@ func (p *parcel) heartbeat(it *item) heartbeatFlags {
 
 // wanted reports whether somebody still waits for the fate of the frame; a tail mark always is.
 func (p *parcel) wanted() bool {
-	for _, it := range p.items {
+	for it := p.items.front; it != nil; it = it.next {
 		if it.state == itemSent && (it.call != nil || it.typ == wire.TailMark) {
 			return true
 		}
@@ -46,7 +45,7 @@ func (p *parcel) wanted() bool {
 func (l *lane) settle(p *parcel, err error, gone bool) {
 	o := p.outlet
 	o.flight = false
-	mark := p.items[0].typ == wire.TailMark // once it is settled an item may be somebody else's
+	mark := p.items.front.typ == wire.TailMark
 	again := errors.Is(err, ErrUnavailable) || errors.Is(err, transport.ErrReadOnly) || !refused(err)
 	switch {
 	case err == nil:
@@ -86,7 +85,7 @@ func (l *lane) settle(p *parcel, err error, gone bool) {
 // finish settles the items of a frame and frees it. mu is held.
 func (l *lane) finish(p *parcel, err error) {
 	o := p.outlet
-	for _, it := range p.items {
+	for it := p.items.pop(); it != nil; it = p.items.pop() { // once it is settled it may be somebody else's
 		l.release(it)
 		if it.typ == wire.TailMark {
 			o.closing = false
@@ -109,16 +108,11 @@ func (l *lane) finish(p *parcel, err error) {
 // takeBack settles an item that waits and nobody waits for any more. mu is held.
 func (l *lane) takeBack(it *item, err error) {
 	o := it.outlet
+	o.queue.remove(it)
 	l.release(it)
 	it.payload = nil
 	it.settle(err)
-	if o.void++; 2*o.void < len(o.queue) {
-		return
-	}
-	o.queue = slices.DeleteFunc(o.queue, func(other *item) bool { return other.state != itemQueued })
-	o.void = 0
-	if len(o.queue) == 0 && o.retry == nil {
-		o.queue = nil
+	if o.queue.empty() && o.retry == nil {
 		l.unschedule(o)
 		l.drop(o)
 	}
@@ -127,26 +121,26 @@ func (l *lane) takeBack(it *item, err error) {
 // requeue puts the items of a frame that was surely not taken back to the front of their queue. mu is held.
 func (l *lane) requeue(p *parcel) {
 	o := p.outlet
-	queue := make([]*item, 0, len(p.items)+len(o.queue))
-	for _, it := range p.items {
-		switch {
-		case it.state == itemAbandoned || it.call == nil:
+	var again itemList
+	for it := p.items.pop(); it != nil; it = p.items.pop() {
+		if it.state == itemAbandoned || it.call == nil {
 			if it.typ == wire.TailMark {
 				o.closing = false
 			}
 			l.release(it)
 			it.settle(nil)
-		default:
-			it.state = itemQueued
-			queue = append(queue, it)
+			continue
 		}
+		it.state = itemQueued
+		again.push(it)
 	}
-	o.queue = append(queue, o.queue...)
+	again.append(&o.queue)
+	o.queue = again
 }
 
 // drop forgets an outlet that is not needed any more: nothing waits, and no epoch is open. mu is held.
 func (l *lane) drop(o *outlet) {
-	if o.dead || o.flight || o.ready || o.resting || o.retry != nil || len(o.queue) > 0 || o.epoch != 0 {
+	if o.dead || o.flight || o.ready || o.resting || o.retry != nil || !o.queue.empty() || o.epoch != 0 {
 		return
 	}
 	if o.aged != nil {
@@ -214,24 +208,21 @@ func (l *lane) failOutlet(o *outlet) {
 		}
 		l.finish(p, uncertain(err))
 	}
-	kept := o.queue[:0]
-	for _, it := range o.queue {
-		switch {
-		case it.state != itemQueued:
-		case l.failing == nil && it.call != nil:
-			kept = append(kept, it)
-		default:
-			if it.typ == wire.TailMark {
-				o.closing = false
-			}
-			l.release(it)
-			err := l.failing
-			if err == nil {
-				err = ErrUnavailable
-			}
-			it.settle(err)
+	var kept itemList
+	for it := o.queue.pop(); it != nil; it = o.queue.pop() {
+		if l.failing == nil && it.call != nil {
+			kept.push(it)
+			continue
 		}
+		if it.typ == wire.TailMark {
+			o.closing = false
+		}
+		l.release(it)
+		err := l.failing
+		if err == nil {
+			err = ErrUnavailable
+		}
+		it.settle(err)
 	}
-	clear(o.queue[len(kept):])
-	o.queue, o.void = kept, 0
+	o.queue = kept
 }

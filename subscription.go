@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -41,6 +42,7 @@ func (s *subscription) push(events []Event) {
 		return
 	}
 	stats := &s.n.stats
+	s.queue = slices.Grow(s.queue, len(events))
 	for _, e := range events {
 		switch e := e.(type) {
 		case *Message:

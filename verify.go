@@ -216,23 +216,22 @@ func (n *Node) prove(due []*interest) {
 // publishProofs publishes the messages and returns the fate of each.
 func (n *Node) publishProofs(ctx context.Context, due []*interest) []error {
 	c := n.newCall(ctx, len(due))
-	items := make([]item, len(due))
 	errs := make([]error, len(due))
 	refused := 0
 	for i, in := range due {
-		items[i] = item{call: c, typ: wire.Probe}
-		if errs[i] = n.enqueue(ctx, in.addr, &items[i]); errs[i] != nil {
+		c.items[i].typ = wire.Probe
+		if _, errs[i] = n.enqueue(ctx, n.outletFor(in.addr), &c.items[i]); errs[i] != nil {
 			refused++
 		}
 	}
-	if refused > 0 && c.left.Add(int32(-refused)) == 0 {
-		c.done <- struct{}{}
-	}
-	c.wait(items)
-	for i := range items {
+	whole := c.wait(refused)
+	for i := range c.items {
 		if errs[i] == nil {
-			errs[i] = items[i].err
+			errs[i] = c.items[i].err
 		}
+	}
+	if whole {
+		n.endCall(c)
 	}
 	return errs
 }

@@ -205,6 +205,9 @@ func (r *Reader) Next(m *Message) bool {
 	return true
 }
 
+// Len returns how many bytes of the frame have not been read.
+func (r *Reader) Len() int { return len(r.rest) }
+
 // Err returns nil after the end of a whole frame, else an error that wraps ErrBroken.
 func (r *Reader) Err() error { return r.err }
 
