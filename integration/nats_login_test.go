@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
@@ -23,7 +21,6 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
-// Who is not let in is told why, and what to change; no text shows a password.
 func TestNATSLogin(t *testing.T) {
 	seed, public := natsserver.NewNKey(t)
 	strangerSeed, _ := natsserver.NewNKey(t)
@@ -37,11 +34,7 @@ func TestNATSLogin(t *testing.T) {
 	ca := "?CAFile=" + secured.CAFile
 	authority := certificates.Files{CA: secured.CAFile}.Authority(t)
 	byConfig := &tls.Config{RootCAs: authority, MinVersion: tls.VersionTLS13}
-	for name, c := range map[string]struct {
-		o     nats.Options
-		class error // nil: let in
-		says  string
-	}{
+	tryLogins(t, nats.New, map[string]login[nats.Options]{
 		"plain":                  {nats.Options{URL: open.URL()}, nil, ""},
 		"unwanted password":      {nats.Options{URL: "nats://ward:s3cret@" + open.Addr}, nil, ""},
 		"user":                   {nats.Options{URL: locked.URLAs("ward", "s3cret")}, nil, ""},
@@ -89,26 +82,7 @@ func TestNATSLogin(t *testing.T) {
 		"one of three lets us in": {
 			nats.Options{Addresses: []string{closedPort(t), byToken.Addr, greeter(t, "")}, Token: "s3cret"}, nil, "",
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, nats.New(c.o))
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-			defer cancel()
-			err := r.Connect(ctx, transport.OnlyLink)
-			if !errors.Is(err, c.class) || err != nil && !strings.Contains(err.Error(), c.says) {
-				t.Fatalf("Connect: %v", err)
-			}
-			if text := fmt.Sprint(err, r.log); strings.Contains(text, "s3cret") {
-				t.Errorf("%s shows the password", text)
-			}
-			if err != nil {
-				return
-			}
-			r.subscribed(t, "ward.a")
-			r.published(t, "ward.a", "hello")
-			r.awaitFrame(t, "ward.a", "hello")
-		})
-	}
+	})
 }
 
 // newOperator makes an account with a user, the file of his credentials, those of somebody whom another operator knows, and

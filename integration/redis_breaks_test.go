@@ -11,15 +11,6 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
-// works proves a link in both directions.
-func (r *rig) works(t *testing.T) {
-	t.Helper()
-	r.subscribed(t, "ward:works")
-	r.published(t, "ward:works", "hello")
-	r.awaitFrame(t, "ward:works", "hello")
-	r.sink.take()
-}
-
 // check asks for the role.
 func (r *rig) check(ctx context.Context) error {
 	return r.Transport.(transport.Checker).Check(ctx, transport.OnlyLink) //nolint:forcetypeassert // it is one

@@ -13,7 +13,6 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
-// Who is not let in is told why, and what to change; no text shows a password.
 func TestRedisLogin(t *testing.T) {
 	const user = "ward on >s3cret &ward:* +publish +subscribe +unsubscribe +role +client|setname"
 	open := redisserver.Start(t, redisserver.Options{})
@@ -22,11 +21,7 @@ func TestRedisLogin(t *testing.T) {
 	demanding := redisserver.Start(t, redisserver.Options{TLS: true, ClientCert: true})
 	ca := "?CAFile=" + secured.CAFile
 	byConfig := &tls.Config{RootCAs: secured.Authority(), MinVersion: tls.VersionTLS13}
-	for name, c := range map[string]struct {
-		o     redis.Options
-		class error // nil: let in
-		says  string
-	}{
+	tryLogins(t, redis.New, map[string]login[redis.Options]{
 		"plain":                  {redis.Options{URL: open.URL()}, nil, ""},
 		"unwanted password":      {redis.Options{URL: "redis://:s3cret@" + open.Addr}, nil, ""},
 		"password":               {redis.Options{URL: locked.URL()}, nil, ""},
@@ -53,27 +48,7 @@ func TestRedisLogin(t *testing.T) {
 		"TLS to a plain port": {redis.Options{URL: "rediss://" + open.Addr + ca}, transport.ErrUnavailable, "write redis://"},
 		"plain to a TLS port": {redis.Options{URL: "redis://" + secured.Addr}, transport.ErrUnavailable, "write rediss://"},
 		"port closed":         {redis.Options{URL: "redis://:s3cret@" + closedPort(t)}, transport.ErrUnavailable, "connection refused"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := newRig(t, redis.New(c.o))
-			err := r.Connect(t.Context(), transport.OnlyLink)
-			if !errors.Is(err, c.class) || err != nil && !strings.Contains(err.Error(), c.says) {
-				t.Fatalf("Connect: %v", err)
-			}
-			if text := fmt.Sprint(err, r.log); strings.Contains(text, "s3cret") {
-				t.Errorf("%s shows the password", text)
-			}
-			if err != nil {
-				return
-			}
-			r.subscribed(t, "ward:a")
-			r.published(t, "ward:a", "hello")
-			r.awaitFrame(t, "ward:a", "hello")
-			if err := r.Transport.(transport.Checker).Check(t.Context(), transport.OnlyLink); err != nil { //nolint:forcetypeassert // it is
-				t.Errorf("Check: %v", err)
-			}
-		})
-	}
+	})
 }
 
 // A user who may use the channels of the namespace only is served there, and refused elsewhere for each channel.

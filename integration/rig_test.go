@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,9 @@ import (
 
 // patience is how long a transport test waits for what must come.
 const patience = 20 * time.Second
+
+// timeout is what a transport is told to give the broker for an answer.
+const timeout = 3 * time.Second
 
 // recordingSink is an engine that only writes down what a transport tells it.
 type recordingSink struct {
@@ -122,7 +126,7 @@ func newRig(t *testing.T, open transport.Opener) *rig {
 	_, _ = rand.Read(id[:])
 	r := &rig{sink: newRecordingSink(), log: &lockedBuffer{}}
 	tr, err := open(transport.Config{
-		Node: transport.NodeID(hex.EncodeToString(id[:])), Namespace: "ward", Timeout: 3 * time.Second,
+		Node: transport.NodeID(hex.EncodeToString(id[:])), Namespace: "ward", Timeout: timeout,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 	})
 	if err != nil {
@@ -146,6 +150,19 @@ func connected(t *testing.T, open transport.Opener) *rig {
 		t.Fatalf("Connect: %v", err)
 	}
 	return r
+}
+
+// channel is the name of a channel, in the form of the transport.
+func (r *rig) channel(name string) string { return "ward" + string(r.Limits().Delimiter) + name }
+
+// works proves a link in both directions.
+func (r *rig) works(t *testing.T) {
+	t.Helper()
+	name := r.channel("works")
+	r.subscribed(t, name)
+	r.published(t, name, "hello")
+	r.awaitFrame(t, name, "hello")
+	r.sink.take()
 }
 
 // subscribed subscribes, and fails the test if it is not all confirmed.
@@ -184,4 +201,40 @@ func (r *rig) awaitFrame(t *testing.T, channel, data string) {
 		}
 		return false
 	})
+}
+
+// login is an attempt to log in, with the options of a transport.
+type login[O any] struct {
+	o     O
+	class error // nil: let in
+	says  string
+}
+
+// tryLogins proves what becomes of attempts. Who is not let in is told why, and what to change; no text shows a password,
+// which is "s3cret" everywhere.
+func tryLogins[O any](t *testing.T, open func(O) transport.Opener, logins map[string]login[O]) {
+	t.Helper()
+	for name, c := range logins {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, open(c.o))
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			err := r.Connect(ctx, transport.OnlyLink)
+			if !errors.Is(err, c.class) || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("Connect: %v", err)
+			}
+			if text := fmt.Sprint(err, r.log); strings.Contains(text, "s3cret") {
+				t.Errorf("%s shows the password", text)
+			}
+			if err != nil {
+				return
+			}
+			r.works(t)
+			if c, ok := r.Transport.(transport.Checker); ok {
+				if err := c.Check(ctx, transport.OnlyLink); err != nil {
+					t.Errorf("Check: %v", err)
+				}
+			}
+		})
+	}
 }
