@@ -23,6 +23,9 @@ type Health struct {
 	Subscriptions int          `json:"subscriptions"` // the hub's, on the backplane
 	Outboxes      OutboxHealth `json:"outboxes"`
 
+	// StoreRefused: the broker has no store, or does not permit its use, and [Options.UserGroups] needs it. The log says what helps.
+	StoreRefused bool `json:"storeRefused,omitempty"`
+
 	Drain *DrainProgress `json:"drain,omitempty"` // nil until Drain
 
 	Gaps    uint64 `json:"gaps"`    // causes of gaps told, since the hub was made
@@ -79,8 +82,8 @@ func (h *Hub) Health() Health {
 	health := Health{
 		Hub: h.name, State: h.state(), Backplane: h.backplaneHealth(),
 		Connections: s.Connections, Groups: s.Groups, Users: s.Users, Subscriptions: s.Subscriptions,
-		Outboxes: h.outboxes(),
-		Gaps:     s.Gaps, Dropped: s.Dropped, Slow: s.SlowDisconnects,
+		Outboxes: h.outboxes(), StoreRefused: h.storeRefused.Load(),
+		Gaps: s.Gaps, Dropped: s.Dropped, Slow: s.SlowDisconnects,
 	}
 	if p, ok := h.DrainProgress(); ok {
 		health.Drain = &p
@@ -173,8 +176,8 @@ type ReadyOptions struct {
 }
 
 // ReadyHandler answers 200 while this instance should get new clients, and else 503 with the reason as text: for a
-// readiness probe or a load balancer's check. A hub that drains or was closed is not ready. The backplane's state counts only as
-// far as the options say; one that cannot tell its state counts as up.
+// readiness probe or a load balancer's check. A hub that drains or was closed is not ready, nor is one without the store that
+// [Options.UserGroups] needs. The backplane's state counts only as far as the options say; one that cannot tell its state counts as up.
 func (h *Hub) ReadyHandler(o ReadyOptions) http.Handler {
 	return probe(func() string { return h.notReady(o) })
 }
@@ -183,6 +186,9 @@ func (h *Hub) ReadyHandler(o ReadyOptions) http.Handler {
 func (h *Hub) notReady(o ReadyOptions) string {
 	if state := h.state(); state == stateClosed || state == stateDraining && !o.ReadyWhileDraining {
 		return "the hub is " + state
+	}
+	if h.storeRefused.Load() {
+		return "the broker's store, which UserGroups needs, does not serve: the log says why"
 	}
 	if !o.NotReadyWhenDown && !o.NotReadyWhenDegraded {
 		return ""

@@ -35,6 +35,8 @@ type Hub struct {
 	batcher batchPublisher    // nil if bp cannot
 	cluster backplane.Cluster // nil if bp has none
 	store   backplane.Store   // nil without Options.UserGroups
+	// The broker refused what UserGroups needs of the store, see watchStore.
+	storeRefused atomic.Bool
 	// Where ended sessions are recorded; nil without Options.Resume, and where there is none.
 	resumeStore backplane.Store
 	storeless   atomic.Bool // the broker has no store, although the backplane could use one
@@ -86,11 +88,13 @@ type Hub struct {
 
 // New makes the hub of a name on this instance, over any backplane; what it can do beyond the three verbs of
 // [backplane.Backplane] is found by type assertion: a node's id and questions to others ([backplane.Cluster]), health
-// ([backplane.HealthReporter]), and publishing in batches. New performs no I/O: the hub subscribes to its node's inbox and
-// to what is sent to all with its first connection, and stays so until Close. An instance that only sends and asks subscribes to nothing.
+// ([backplane.HealthReporter]), and publishing in batches. New performs no I/O, unless [Options.UserGroups] is set: then it asks the
+// store whether it serves, for a second at most. The hub subscribes to its node's inbox and to what is sent to all with its first
+// connection, and stays so until Close. An instance that only sends and asks subscribes to nothing.
 //
 // Make one Hub of a name on each node. The backplane stays the caller's: close the hub first. The error wraps
-// ErrInvalidOption, or ErrUnsupported where [Options.UserGroups] is set and the backplane has no store.
+// ErrInvalidOption; beside it ErrUnsupported where UserGroups is set and the backplane or its broker has no store, ErrDenied where
+// the broker does not permit what that needs.
 func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	checked, err := o.checked()
 	if err == nil && bp == nil {
@@ -124,13 +128,17 @@ func New(bp backplane.Backplane, o Options) (*Hub, error) {
 	h.announcer.init(h)
 	h.scope, h.made = scopeOf(bp, h.name), time.Now()
 	h.handout.hub, h.handout.wake = h, make(chan struct{}, 1)
-	if err := h.useStore(); err != nil {
+	served, err := h.useStore()
+	if err != nil {
 		h.close()
 		h.stop()
 		return nil, h.fail("new", err)
 	}
 	if health, ok := bp.(backplane.HealthReporter); ok && (checked.OnState != nil || h.store != nil) {
 		h.stopState = health.OnHealth(onChange(h.onState()))
+	}
+	if !served {
+		h.spawn(h.watchStore)
 	}
 	h.stopAnswers = h.serveQuestions()
 	if checked.Resume.on() {

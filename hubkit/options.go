@@ -38,8 +38,9 @@ type Options struct {
 	OnState func(backplane.Health)
 
 	// UserGroups keeps memberships of users in the backplane's store, for [Hub.JoinUser]: every Connect of a user then reads
-	// them. Set it on all instances; New fails with ErrUnsupported where the backplane has no store, and Connect where the broker
-	// turns out to have none, as NATS without JetStream. Default no.
+	// them. Set it on all instances; New fails where there is no store, as over NATS without JetStream, or where the broker does
+	// not permit its use. Where the broker cannot be reached at New, that is logged once it is known, the instance is not ready, and
+	// no user can connect. Default no.
 	UserGroups bool
 	// Resume lets clients come back with their groups, on any instance. Default off.
 	Resume ResumeOptions

@@ -37,8 +37,8 @@ type storer interface {
 	Store() (backplane.Store, bool)
 }
 
-// useStore finds the store where options ask for it.
-func (h *Hub) useStore() error {
+// useStore finds the store where options ask for it. It returns false while it is not known whether it serves.
+func (h *Hub) useStore() (served bool, err error) {
 	var store backplane.Store
 	if bp, ok := h.bp.(storer); ok && h.cluster != nil {
 		if s, ok := bp.Store(); ok {
@@ -50,12 +50,16 @@ func (h *Hub) useStore() error {
 	}
 	switch {
 	case !h.opts.UserGroups:
-		return nil
-	case store != nil:
-		h.store = store
-		return nil
+		return true, nil
+	case store == nil:
+		return false, fmt.Errorf("%w: %w: UserGroups needs a backplane with a store", backplane.ErrInvalidOption, backplane.ErrUnsupported)
 	}
-	return fmt.Errorf("%w: UserGroups needs a backplane with a store", backplane.ErrUnsupported)
+	h.store = store
+	err = h.checkStore()
+	if refusedByStore(err) {
+		return false, fmt.Errorf("%w: UserGroups needs the broker's store: %w", backplane.ErrInvalidOption, err)
+	}
+	return err == nil, nil
 }
 
 // JoinUser makes a user a member of a group: all connections that the user has now, on whatever instances, and all that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,5 +125,45 @@ func testUserGroups(t *testing.T, k keeper) {
 	}
 	if kept = k.kept(t); len(kept) != 0 {
 		t.Errorf("left behind: %v", kept)
+	}
+}
+
+// Memberships of users over a broker that has no store for them, or does not permit its use, are an error of New that names the
+// option and what helps.
+func TestUserGroupsNeedTheStore(t *testing.T) {
+	noScripts := strings.Replace(fmt.Sprintf(storeRights, "ward"), " +eval", "", 1)
+	for what, row := range map[string]struct {
+		open func(*testing.T) transport.Opener
+		want error
+		says string
+	}{
+		"NATS without JetStream": {func(t *testing.T) transport.Opener {
+			return nats.URL(natsserver.Start(t, natsserver.Options{}).URL())
+		}, backplane.ErrUnsupported, "jetstream {}"},
+		"an account without JetStream": {func(t *testing.T) transport.Opener {
+			return nats.URL(natsserver.Start(t, natsserver.Options{JetStream: true, Config: []string{
+				`accounts { A { users: [ {user: a, password: a} ] } }`, `no_auth_user: a`,
+			}}).URL())
+		}, backplane.ErrUnsupported, "jetstream: enabled"},
+		"a user who may not ask JetStream": {func(t *testing.T) transport.Opener {
+			server := natsserver.Start(t, natsserver.Options{JetStream: true, Users: []string{natsUser("ward", []string{"ward.>"}, `"ward.>"`)}})
+			return nats.URL(server.URLAs("ward", "secret"))
+		}, backplane.ErrDenied, "$JS.API.STREAM.INFO"},
+		"Redis whose user may not run scripts": {func(t *testing.T) transport.Opener {
+			server := redisserver.Start(t, redisserver.Options{Users: []string{"ward " + fmt.Sprintf(rights, "ward") + noScripts}})
+			return redis.URL(server.URLAs("ward", "secret"))
+		}, backplane.ErrDenied, "eval"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			node := storeNode(t, row.open(t), backplane.Options{})
+			began := time.Now()
+			_, err := hubkit.New(node, hubkit.Options{Name: "ward", UserGroups: true})
+			wants(t, "New", err, row.want)
+			wants(t, "New", err, backplane.ErrInvalidOption)
+			if text := fmt.Sprint(err); !strings.Contains(text, "UserGroups") || !strings.Contains(text, row.says) || strings.Contains(text, "secret") {
+				t.Errorf("%s; it should name UserGroups and %q", text, row.says)
+			}
+			t.Logf("%v: %v", time.Since(began).Round(time.Millisecond), err)
+		})
 	}
 }
