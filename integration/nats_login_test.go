@@ -192,7 +192,7 @@ func TestNATSUserOfANamespace(t *testing.T) {
 				continue
 			}
 			refused = append(refused, i)
-			if !errors.Is(err, transport.ErrDenied) || strings.Contains(err.Error(), names[i]) || !strings.Contains(err.Error(), "namespace.>") {
+			if !errors.Is(err, transport.ErrDenied) || strings.Contains(err.Error(), names[i]) || !strings.Contains(err.Error(), `"ward.>"`) {
 				t.Errorf("%s %d: %v", what, i, err)
 			}
 		}

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -68,10 +69,18 @@ var (
 	errEnded        = errors.New("the server ended the subscription")
 	errUnanswered   = unavailable(nil, "the server did not take or answer a publish in time")
 	errOverrun      = unavailable(nil, "frames came faster than they were taken")
-	errPublish      = denied(nil, "the server does not permit to publish on this channel; the user needs publish: \"namespace.>\"")
-	errSubscribe    = denied(nil, "the server does not permit to subscribe to this channel; the user needs subscribe: \"namespace.>\"")
 	errTooMany      = denied(nil, "the server permits no more subscriptions; raise its max_subscriptions, or the account's limit")
 )
+
+// forbidden makes the error for a channel that the server does not permit. It does not name the channel, which may be made of a user's
+// name.
+func (b *bus) forbidden(v verb) error {
+	subjects := fmt.Sprintf("%q", cmp.Or(b.cfg.Namespace, "namespace")+".>")
+	if v == publishing {
+		return denied(nil, "the server does not permit to publish on this channel; the user needs publish: "+subjects)
+	}
+	return denied(nil, "the server does not permit to subscribe to this channel; the user needs subscribe: "+subjects)
+}
 
 // refusal makes the error for why a server will not let us in, and nil where it may later.
 func (s *settings) refusal(err error) error {

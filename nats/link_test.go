@@ -158,11 +158,11 @@ func TestRoundsKnowWhatIsRefused(t *testing.T) {
 	names := []string{"ward.a", "ward.b", "ward.a", "ward.c"}
 	r := &round{size: len(names), name: func(i int) string { return names[i] }}
 	for i, want := range []bool{true, true, false} {
-		if got := r.refuse("ward.a", errPublish); got != want {
+		if got := r.refuse("ward.a", errEnded); got != want {
 			t.Errorf("refusal %d: %v", i, got)
 		}
 	}
-	if r.refuse("ward.d", errPublish) {
+	if r.refuse("ward.d", errEnded) {
 		t.Error("a channel that was not asked for")
 	}
 	for i, err := range r.errs {

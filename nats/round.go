@@ -135,16 +135,17 @@ func (l *link) settled(ctx context.Context) error {
 // that was in force, and is not any more.
 func (l *link) violation(err error) {
 	text := err.Error()
-	v, refused := publishing, errPublish
+	v := publishing
 	_, channel, ok := strings.Cut(text, `Publish to "`)
 	if !ok {
-		v, refused = subscribing, errSubscribe
+		v = subscribing
 		_, channel, ok = strings.Cut(text, `Subscription to "`)
 	}
 	channel, _, quoted := strings.Cut(channel, `"`)
 	if !ok || !quoted {
 		return
 	}
+	refused := l.bus.forbidden(v)
 	l.mu.Lock()
 	for _, r := range l.rounds {
 		if r.verb == v && r.refuse(channel, refused) {
