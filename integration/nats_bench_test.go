@@ -1,9 +1,8 @@
 package integration_test
 
 import (
-	"fmt"
+	"context"
 	"testing"
-	"time"
 
 	natsgo "github.com/nats-io/nats.go"
 
@@ -12,154 +11,56 @@ import (
 	"github.com/gobackplane/backplane/transport"
 )
 
-// The rows of redis_bench_test.go: what the transport itself costs, without an engine, beside nats.go doing the same.
+func BenchmarkNATSPublish(b *testing.B)       { benchedNATS(b).publish(b) }
+func BenchmarkNATSReceive(b *testing.B)       { benchedNATS(b).receive(b) }
+func BenchmarkNATSSubscribe100k(b *testing.B) { benchedNATS(b).subscribe100k(b) }
 
-func benchNATS(b *testing.B, server *natsserver.Process) *natsgo.Conn {
+func benchedNATS(b *testing.B) benched {
 	b.Helper()
-	nc, err := natsgo.Connect(server.URL(), natsgo.NoReconnect())
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(nc.Close)
-	return nc
-}
-
-func BenchmarkNATSPublish(b *testing.B) {
 	server := natsserver.StartProcess(b, natsserver.Options{})
-	for _, n := range []int{1, 64, 512} {
-		frames, _ := benchFrames(n, n, "bench.")
-		report := func(b *testing.B) { b.Helper(); b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "frames/s") }
-		b.Run(fmt.Sprintf("frames=%d/transport", n), func(b *testing.B) {
-			tr := benchTransport(b, nats.URL(server.URL()), countingSink{})
-			b.ReportAllocs()
-			for b.Loop() {
-				if errs := tr.Publish(b.Context(), transport.OnlyLink, frames); errs != nil {
-					b.Fatal(errs)
-				}
-			}
-			report(b)
-		})
-		b.Run(fmt.Sprintf("frames=%d/nats.go", n), func(b *testing.B) {
-			nc := benchNATS(b, server)
-			b.ReportAllocs()
-			for b.Loop() {
-				for _, f := range frames {
-					if err := nc.Publish(f.Channel, f.Data); err != nil {
-						b.Fatal(err)
-					}
-				}
-				if err := nc.FlushTimeout(10 * time.Second); err != nil {
-					b.Fatal(err)
-				}
-			}
-			report(b)
-		})
-	}
-}
-
-func BenchmarkNATSReceive(b *testing.B) {
-	server := natsserver.StartProcess(b, natsserver.Options{})
-	frames, names := benchFrames(512, 64, "bench.")
-	// Publishing stays a little ahead: nats.go drops what is too much.
-	receive := func(b *testing.B, heard <-chan struct{}) {
+	client := func(b *testing.B) *natsgo.Conn {
 		b.Helper()
-		tr := benchTransport(b, nats.URL(server.URL()), countingSink{})
-		const ahead = 16
-		room := make(chan struct{}, ahead)
-		b.ReportAllocs()
-		b.ResetTimer()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for n := b.N; n > 0; n -= len(frames) {
-				room <- struct{}{}
-				if errs := tr.Publish(b.Context(), transport.OnlyLink, frames[:min(n, len(frames))]); errs != nil {
-					b.Error(errs)
-				}
-			}
-		}()
-		for i := range b.N {
-			<-heard
-			if i%len(frames) == 0 {
-				<-room
-			}
-		}
-		<-done
-	}
-	b.Run("transport", func(b *testing.B) {
-		sink := countingSink{make(chan struct{}, 1<<20)}
-		if errs := benchTransport(b, nats.URL(server.URL()), sink).Subscribe(b.Context(), transport.OnlyLink, names); errs != nil {
-			b.Fatal(errs)
-		}
-		receive(b, sink.heard)
-	})
-	b.Run("nats.go", func(b *testing.B) {
-		nc, all, heard := benchNATS(b, server), make(chan *natsgo.Msg, 1<<16), make(chan struct{}, 1<<20)
-		for _, name := range names {
-			if _, err := nc.ChanSubscribe(name, all); err != nil {
-				b.Fatal(err)
-			}
-		}
-		if err := nc.Flush(); err != nil {
+		nc, err := natsgo.Connect(server.URL(), natsgo.NoReconnect())
+		if err != nil {
 			b.Fatal(err)
 		}
-		go func() {
-			for {
-				select {
-				case <-all:
-					heard <- struct{}{}
-				case <-b.Context().Done():
-					return
-				}
-			}
-		}()
-		receive(b, heard)
-	})
-}
-
-func BenchmarkNATSSubscribe100k(b *testing.B) {
-	server := natsserver.StartProcess(b, natsserver.Options{})
-	names := make([]string, 100_000)
-	for i := range names {
-		names[i] = fmt.Sprintf("bench.g.ward-%d", i)
+		b.Cleanup(nc.Close)
+		return nc
 	}
-	report := func(b *testing.B, before uint64) {
-		b.Helper()
-		b.ReportMetric((float64(liveBytes())-float64(before))/float64(len(names)), "B/channel")
-	}
-	b.Run("transport", func(b *testing.B) {
-		for b.Loop() {
-			b.StopTimer()
-			tr := benchTransport(b, nats.URL(server.URL()), countingSink{})
-			before := liveBytes()
-			b.StartTimer()
-			if errs := tr.Subscribe(b.Context(), transport.OnlyLink, names); errs != nil {
-				b.Fatal(errs)
+	subscribe := func(nc *natsgo.Conn, all chan *natsgo.Msg, channels []string) error {
+		for _, name := range channels {
+			if _, err := nc.ChanSubscribe(name, all); err != nil {
+				return err
 			}
-			b.StopTimer()
-			report(b, before)
-			_ = tr.Close()
-			b.StartTimer()
 		}
-	})
-	b.Run("nats.go", func(b *testing.B) {
-		for b.Loop() {
-			b.StopTimer()
-			nc, all := benchNATS(b, server), make(chan *natsgo.Msg, 1<<16)
-			before := liveBytes()
-			b.StartTimer()
-			for _, name := range names {
-				if _, err := nc.ChanSubscribe(name, all); err != nil {
-					b.Fatal(err)
+		return nc.Flush()
+	}
+	return benched{
+		open: nats.URL(server.URL()), prefix: "bench.", client: "nats.go",
+		publisher: func(b *testing.B) func(context.Context, []transport.Frame) error {
+			b.Helper()
+			nc := client(b)
+			return func(ctx context.Context, frames []transport.Frame) error {
+				for _, f := range frames {
+					if err := nc.Publish(f.Channel, f.Data); err != nil {
+						return err
+					}
 				}
+				return nc.FlushWithContext(ctx)
 			}
-			if err := nc.Flush(); err != nil {
+		},
+		receiver: func(b *testing.B, channels []string) func() error {
+			b.Helper()
+			nc, all := client(b), make(chan *natsgo.Msg, 1<<16)
+			if err := subscribe(nc, all, channels); err != nil {
 				b.Fatal(err)
 			}
-			b.StopTimer()
-			report(b, before)
-			nc.Close()
-			b.StartTimer()
-		}
-	})
+			return func() error { <-all; return nil }
+		},
+		subscriber: func(b *testing.B) (func([]string) error, func()) {
+			b.Helper()
+			nc, all := client(b), make(chan *natsgo.Msg, 1<<16)
+			return func(channels []string) error { return subscribe(nc, all, channels) }, nc.Close
+		},
+	}
 }
