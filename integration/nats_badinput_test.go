@@ -99,7 +99,7 @@ func TestNATSBadInput(t *testing.T) {
 		"small max_payload":   {small.URL(), backplane.ErrInvalidOption, []string{"1044480", "65536", "MaxPayload", "max_payload"}},
 		"one byte too much":   {at(small.Addr, "maxPayload", "61441"), backplane.ErrInvalidOption, []string{"65537", "65536"}},
 		"a MaxPayload to fit": {at(small.Addr, "maxPayload", "61440"), nil, nil},
-		"another's namespace": {withOption(locked.URLAs("ward", "s3cret"), "ward2.>", "ward2"), backplane.ErrDenied, []string{"namespace"}},
+		"another's namespace": {withOption(locked.URLAs("ward", "s3cret"), "namespace", "ward2"), backplane.ErrDenied, []string{`"ward2.>"`}},
 
 		"another protocol": {"nats://" + somebodyElse(t), backplane.ErrDenied, []string{"not a NATS server"}},
 		"nobody":           {withOption("nats://s3cret@"+closedPort(t), "requireBroker", "true"), backplane.ErrUnavailable, []string{"connection refused"}},
@@ -107,7 +107,7 @@ func TestNATSBadInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := c.url
 			if !strings.Contains(u, "namespace=") {
-				u = withOption(u, "ward2.>", "ward")
+				u = withOption(u, "namespace", "ward")
 			}
 			var log bytes.Buffer
 			node, err := dial.URL(t.Context(), u, backplane.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
