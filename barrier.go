@@ -20,8 +20,9 @@ import (
 //
 //   - A subscription is in force when a round that began after the server's confirmation is over. One round is for all that
 //     were confirmed before it began, so thousands of joins take a few.
-//   - The first round of a connection is its gate: the user's messages are held until it is over, since a member that
-//     subscribed before it knew us did not wait for us. Members answer the gate behind their subscriptions, and say whom they
+//   - Each round lists the addresses that it is for, and members tell where their numbers stand: baseline.go.
+//   - The first round of a connection is its gate, for no subscription: the user's messages are held until it is over, since a
+//     member that subscribed before it knew us did not wait for us. Members answer the gate behind their subscriptions, and say whom they
 //     know: who is named and not known here, because its route is not up yet or because it has just died, has one probe
 //     interval to show up.
 //   - A round waits for each member until it answers, leaves, or is declared dead. What became of a question or its answer
@@ -54,7 +55,7 @@ type barrier struct {
 	ready   bool       // the engine's own channels are confirmed on it
 	passed  bool       // its gate is over, or it needed none
 	whole   bool       // all subscriptions that were wanted at the connect are in force
-	next    *round     // gathers interests; nil if there are none
+	waiting []*round   // are to come; the last one gathers interests
 	current *round     // nil if none is under way
 	// stepping is set while a call of step is at work; chasing while run has a timer for the current round.
 	stepping, chasing bool
@@ -109,7 +110,7 @@ func (b *barrier) open() {
 func (b *barrier) lost() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ready, b.passed, b.next = false, false, nil
+	b.ready, b.passed, b.waiting = false, false, nil
 	b.conn++
 	b.current = nil
 }
@@ -129,35 +130,49 @@ func (b *barrier) poke() {
 	}
 }
 
-// join puts an interest into the next round, for step to make. interestTable.mu is held.
+// join puts an interest into the newest round that is to come, for step to make. interestTable.mu is held.
 func (b *barrier) join(in *interest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.next == nil {
-		b.next = newRound()
+	r := b.newestWaiting()
+	if r == nil || r.full(in.addr, b.l.n.listMost()) {
+		r = newRound()
+		b.waiting = append(b.waiting, r)
 	}
-	in.round = b.next
-	b.next.ins = append(b.next.ins, in)
+	in.round = r
+	r.ins = append(r.ins, in)
+	r.bytes += listed(in.addr)
+}
+
+// newestWaiting is the last round to come; nil if there is none. mu is held.
+func (b *barrier) newestWaiting() *round {
+	if len(b.waiting) == 0 {
+		return nil
+	}
+	return b.waiting[len(b.waiting)-1]
 }
 
 func newRound() *round {
-	return &round{born: time.Now(), waits: map[wire.Publisher]*awaited{}, epochs: map[wire.Publisher]beat{}}
+	return &round{
+		born: time.Now(), waits: map[wire.Publisher]*awaited{}, epochs: map[wire.Publisher]beat{}, told: map[wire.Publisher][]baseline{},
+	}
 }
 
 // restored notes that every subscription was confirmed by the server: the newest round is the last one that they need.
 func (b *barrier) restored() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case b.next != nil:
-		b.next.whole = true
+	switch r := b.newestWaiting(); {
+	case r != nil:
+		r.whole = true
 	case b.current != nil:
 		b.current.whole = true
 	case b.passed:
 		b.whole = true
 	default:
-		b.next = newRound()
-		b.next.whole = true
+		r = newRound()
+		r.whole = true
+		b.waiting = append(b.waiting, r)
 	}
 }
 

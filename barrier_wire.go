@@ -2,6 +2,7 @@ package backplane
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -23,7 +24,7 @@ const (
 	barrierMissed barrierFlags = 2
 )
 
-// barrierQuestion encodes a question: version, flags, nonce.
+// barrierQuestion encodes a question: version, flags, nonce. A list of addresses may follow, see baseline.go.
 func barrierQuestion(flags barrierFlags, nonce uint64) []byte {
 	return appendUint64([]byte{barrierVersion, byte(flags)}, nonce)
 }
@@ -31,7 +32,7 @@ func barrierQuestion(flags barrierFlags, nonce uint64) []byte {
 // barrierHeard answers a question, at once and behind every subscription that this node has made: the answer leaves on the
 // same link.
 func (n *Node) barrierHeard(l *link, p wire.Publisher, body []byte) error {
-	flags, nonce, _, err := barrierBody(body)
+	flags, nonce, list, err := barrierBody(body)
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func (n *Node) barrierHeard(l *link, p wire.Publisher, body []byte) error {
 	} else {
 		answer = appendUint64(answer, 0)
 	}
-	n.sendOwn(inboxAddress(nodeID(p)), wire.BarrierAnswer, answer)
+	n.sendOwn(inboxAddress(nodeID(p)), wire.BarrierAnswer, append(appendBytes(nil, answer), list...))
 	if flags&barrierGate != 0 {
 		l.barrier.gateOf(p, nonce)
 	}
@@ -58,27 +59,50 @@ func (n *Node) barrierHeard(l *link, p wire.Publisher, body []byte) error {
 	return nil
 }
 
+// barrierReply is what an answer says: which question it answers, the members that the answering node knows and how long each
+// has been silent, the newest epoch that it had begun when the answer left, and where its numbers on the listed addresses stood.
+type barrierReply struct {
+	nonce   uint64
+	named   map[wire.Publisher]time.Duration
+	epoch   uint64
+	numbers []baseline
+}
+
+// barrierAnswer completes an answer when it leaves: what was queued is its beginning, with its length before it, and the list
+// of the question. The lane's mutex is held.
+func (n *Node) barrierAnswer(queued []byte) []byte {
+	answer, list, _ := bytesAt(queued)
+	return n.appendBaselines(appendUint64(slices.Clip(answer), n.epochClock.Load()), list)
+}
+
 // barrierAnswerHeard acts on an answer: what a question begins with, then how many members follow that the answering node
-// knows, of each its id and how long it has been silent in milliseconds, and last the newest epoch that it had begun when the
-// answer left.
+// knows, of each its id and how long it has been silent in milliseconds, the newest epoch, and the numbers.
 func (n *Node) barrierAnswerHeard(l *link, p wire.Publisher, body []byte) error {
-	_, nonce, rest, err := barrierBody(body)
-	if err != nil {
-		return err
-	}
-	named, rest, err := namedIn(rest)
-	if err != nil {
-		return err
-	}
-	epoch, _, err := uint64At(rest)
+	a, err := barrierReplyIn(body)
 	if err != nil {
 		return err
 	}
 	_ = n.greet(p)
-	if !l.barrier.answered(p, nonce, epoch, named) {
-		l.barrier.paid(p, nonce)
+	if !l.barrier.answered(p, a) {
+		l.barrier.paid(p, a.nonce, a.epoch)
 	}
 	return nil
+}
+
+// barrierReplyIn decodes an answer.
+func barrierReplyIn(body []byte) (a barrierReply, err error) {
+	_, a.nonce, body, err = barrierBody(body)
+	if err != nil {
+		return a, err
+	}
+	if a.named, body, err = namedIn(body); err != nil {
+		return a, err
+	}
+	if a.epoch, body, err = uint64At(body); err != nil {
+		return a, err
+	}
+	a.numbers, err = baselinesIn(body)
+	return a, err
 }
 
 // greet makes a node that is no member one, and this node one of it: it answers a hello. Of what it said to all nothing may have

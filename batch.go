@@ -28,6 +28,7 @@ func (l *lane) flush() bool {
 	for i, p := range parcels {
 		frames[i] = transport.Frame{Channel: p.outlet.channel, Data: p.frame}
 	}
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(l.n.ctx, l.n.o.ProbeTimeout)
 	errs := l.link.each(len(frames), l.n.t.Publish(ctx, l.link.id, frames))
 	cancel()
@@ -50,7 +51,7 @@ func (l *lane) flush() bool {
 		if errors.Is(err, ErrDenied) && p.outlet.addr.kind == kindSystem {
 			denied = err
 		}
-		l.settle(p, err, gone)
+		l.settle(p, began, err, gone)
 	}
 	l.mu.Unlock()
 	if l.link.mute.Store(!heard); !heard {
@@ -105,6 +106,7 @@ func (l *lane) pack(o *outlet, now time.Time) *parcel {
 		}
 		l.finish(p, uncertain(errors.New("given up"))) // nobody waits for it, or it is too old; and its numbers are spent
 	}
+	l.expire(o)
 	limit := min(coalesceBytes, l.n.maxFrame)
 	var p *parcel
 	size := wire.Overhead(o.addr.scope, o.addr.name)
@@ -113,8 +115,8 @@ func (l *lane) pack(o *outlet, now time.Time) *parcel {
 			break
 		}
 		o.queue.remove(it)
-		if it.typ == wire.TailMark && !o.queue.empty() {
-			o.closing = false // not silent after all
+		if it.typ == wire.TailMark && (!o.queue.empty() || o.epoch == 0) {
+			o.closing = false // not silent after all, or expired
 			l.release(it)
 			it.settle(nil)
 			continue
@@ -149,7 +151,7 @@ func (l *lane) append(p *parcel, it *item) {
 			payload = l.n.heartbeat(flags, l.n.heartbeats.Load()+p.beats) // as late as possible: see epochClock
 		}
 		if it.typ == wire.BarrierAnswer { // as late, for the same reason
-			payload = appendUint64(payload, l.n.epochClock.Load())
+			payload = l.n.barrierAnswer(payload)
 		}
 		p.frame = wire.AppendMessage(p.frame, it.typ, byte(o.addr.kind), o.addr.scope, o.addr.name, 0, 0, nil, payload)
 		p.next = false

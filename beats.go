@@ -1,5 +1,7 @@
 package backplane
 
+import "github.com/gobackplane/backplane/internal/wire"
+
 // beat is what a heartbeat tells about the numbers of its sender: an epoch greater than this one began after the tick.
 // See numbers.go.
 type beat struct{ tick, epoch uint64 }
@@ -45,4 +47,29 @@ func (s *beats) beganAfter(epoch, tick uint64) bool {
 		}
 	}
 	return false
+}
+
+// answered notes the epochs that members told in a round that is over. What they begin later began after it, for the subscriptions
+// that it has put in force: they are at an earlier tick than these beats.
+func (t *memberTable) answered(epochs map[wire.Publisher]beat) {
+	tick := t.n.ticks.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for p, b := range epochs {
+		if m := t.m[p]; m != nil {
+			m.beats.add(beat{tick, b.epoch})
+		}
+	}
+}
+
+// settled forgets what heartbeats of a member told of its epochs: only one that is newer than the given one is sure to have
+// begun while its messages come here.
+func (t *memberTable) settled(p wire.Publisher, epoch uint64) {
+	tick := t.n.ticks.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m := t.m[p]; m != nil {
+		m.beats = beats{}
+		m.beats.add(beat{tick, epoch})
+	}
 }

@@ -33,6 +33,8 @@ func FuzzOwnBodies(f *testing.F) {
 	f.Add(byte(wire.Answer), answerBody(1, answerError, []byte("\xff\xfe")))
 	f.Add(byte(wire.Answer), answerBody(1, 200, make([]byte, 1000)))
 	f.Add(byte(wire.Barrier), barrierQuestion(barrierGate|barrierMissed, 7))
+	f.Add(byte(wire.Barrier), append(barrierQuestion(0, 7), "\x02g\x00\x07ward:4Ba\x04chat\x00"...))
+	f.Add(byte(wire.BarrierAnswer), append(barrierQuestion(0, 7), "\x00\x07\x01\x01\x02\xac\x02"...))
 	f.Add(byte(wire.BarrierAnswer), append(barrierQuestion(0, 7), "\x02ABCDEFGH\x01IJKLMNOP\x01\x07"...))
 	f.Add(byte(wire.BarrierAnswer), append(barrierQuestion(0, 7), "\xff\xff\xff\xff\xff\xff\xff\xff\x7fABCDEFGH\x01"...))
 	var strangers atomic.Uint64

@@ -67,8 +67,10 @@ func (b *barrier) doubtful(p wire.Publisher) (since time.Time, doubtful bool) {
 	return b.since, stranger
 }
 
-// paid tells the gap that was owed for a member; nonce is that of its answer, 0 where none will come any more.
-func (b *barrier) paid(p wire.Publisher, nonce uint64) {
+// paid tells the gap that was owed for a member; nonce is that of its answer, 0 where none will come any more, and epoch the
+// newest that it had begun. Only what begins later is sure to be whole: heartbeats from before may have come by a server that
+// did not know the subscriptions yet.
+func (b *barrier) paid(p wire.Publisher, nonce, epoch uint64) {
 	b.mu.Lock()
 	d := b.debts[p]
 	if d == nil || nonce != 0 && nonce != d.nonce {
@@ -82,6 +84,7 @@ func (b *barrier) paid(p wire.Publisher, nonce uint64) {
 		n.interests.deathGap(n.members.idOf(p), d.since)
 		return
 	}
+	n.members.settled(p, epoch)
 	n.interests.memberGap(p, n.members.idOf(p), d.since)
 }
 
@@ -137,7 +140,7 @@ func (b *barrier) dun(now time.Time) {
 	b.mu.Unlock()
 	for _, p := range old {
 		if n.members.unheard(p) {
-			b.paid(p, 0)
+			b.paid(p, 0, 0)
 			delete(questions, p)
 		}
 	}

@@ -107,6 +107,7 @@ type hearing struct {
 	before    int64    // when the link last heard something before this frame
 	counter   *counter // the publisher's, nil before the first message
 	fresh     bool     // the counter was made for this message
+	doubtful  bool     // a gap was told for it, and for what may have come before
 	events    []Event
 	current   bool      // the frame has told a number, and counts go on from there
 	across    int       // the event that counts what is missing since the frame before; -1 for none
@@ -129,6 +130,7 @@ func (h *hearing) count() {
 			h.gap(GapMember, last, 0)
 		} else if since, owed := h.n.membersLink.barrier.doubtful(h.publisher); owed {
 			h.gap(GapMember, since, 0)
+			h.doubtful = true
 		}
 		h.counter.at, h.counter.heard = h.in.since, h.in.at
 	}
@@ -166,7 +168,7 @@ func (h *hearing) message(m *wire.Message, rest int) {
 	if h.counter == nil {
 		h.count()
 	}
-	ours := (h.fresh || m.Epoch < h.counter.epoch) && h.n.members.beganAfter(h.publisher, m.Epoch, h.in.since)
+	ours := (h.fresh && !h.doubtful || m.Epoch < h.counter.epoch) && h.n.members.beganAfter(h.publisher, m.Epoch, h.in.since)
 	var v verdict
 	if m.Type == wire.TailMark {
 		v = h.counter.tail(m.Epoch, m.Number, h.fresh, ours)

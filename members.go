@@ -277,19 +277,6 @@ func (t *memberTable) unheard(p wire.Publisher) bool {
 	return t.m[p] == nil
 }
 
-// answered notes the epochs that members told in a round that is over. What they begin later began after it, for the subscriptions
-// that it has put in force: they are at an earlier tick than these beats.
-func (t *memberTable) answered(epochs map[wire.Publisher]beat) {
-	tick := t.n.ticks.Add(1)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for p, b := range epochs {
-		if m := t.m[p]; m != nil {
-			m.beats.add(beat{tick, b.epoch})
-		}
-	}
-}
-
 // since returns when a member was found.
 func (t *memberTable) since(p wire.Publisher) time.Time {
 	t.mu.Lock()

@@ -29,6 +29,7 @@ type outlet struct {
 	closing  bool          // a tail mark waits or is under way
 	epoch    uint64        // 0: none begun
 	last     uint64        // the last number spent in the epoch
+	doubted  time.Time     // when a tail mark of the epoch was first sent whose fate is unknown; zero for never
 	lastUsed time.Time     // when a message was last packed
 	aged     *list.Element // place in the lane's list by lastUsed; nil for the engine's own outlets
 }
@@ -76,13 +77,16 @@ type parcel struct {
 	items  itemList
 	beats  uint64 // heartbeats to all among the items
 	next   bool   // the last message has an address and a number that the next one goes on from
-	// unknown is set once an attempt's fate is unknown: from then on the numbers are spent. sent is when that was.
+	// unknown is set once an attempt's fate is unknown: from then on the numbers are spent. sent is when that one began.
 	unknown bool
 	sent    time.Time
 	// before is the outlet's position before this frame, restored when the frame is surely not taken: a number is spent
 	// only when bytes may be on the wire, so that nothing needs to be declared void.
 	before position
 }
+
+// endEpoch forgets the numbers: the next message begins an epoch. The lane's mutex is held.
+func (o *outlet) endEpoch() { o.epoch, o.last, o.doubted = 0, 0, time.Time{} }
 
 type position struct{ epoch, last uint64 }
 

@@ -21,7 +21,8 @@ func TestRepeatAfterALongOutageIsNotHeardTwice(t *testing.T) {
 		outcome error
 	}{
 		{"shorter than declared dead", 3 * time.Second, nil},
-		{"declared dead", 14 * time.Second, nil},
+		{"declared dead", 11 * time.Second, nil},
+		{"perhaps forgotten", 15 * time.Second, backplane.ErrUncertain},
 		{"forgotten", 60 * time.Second, backplane.ErrUncertain},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -12,15 +12,19 @@ type round struct {
 	conn  uint64      // the connection's
 	born  time.Time   // when the first interest joined it, or it began
 	gate  bool        // the first of its connection
-	ins   []*interest // guarded by interestTable.mu
+	ins   []*interest // guarded by interestTable.mu and barrier.mu; constant from the start of the round
+	bytes int         // what their addresses take; guarded by barrier.mu
+	// question is what members are asked. Constant from the start.
+	question []byte
 
 	// Guarded by barrier.mu.
 	asked   bool                        // the question is on its way to all who were known
 	whole   bool                        // with it all subscriptions of a connect are in force
-	company bool                        // there is somebody
+	company bool                        // somebody answered: who was only seen may have been about to leave
 	waits   map[wire.Publisher]*awaited // who has not answered
 	epochs  map[wire.Publisher]beat     // who has, at which tick, and the newest epoch it had begun then
-	over    bool                        // nobody is waited for
+	told    map[wire.Publisher][]baseline
+	over    bool // nobody is waited for
 	begun   time.Time
 	again   time.Time     // when who is silent is asked anew
 	pause   time.Duration // and after that
@@ -75,7 +79,7 @@ func (b *barrier) step(quick bool) {
 			b.mu.Unlock()
 			b.finish(r)
 			b.mu.Lock()
-		case r == nil && b.ready && (!b.passed || b.next != nil):
+		case r == nil && b.ready && (!b.passed || len(b.waiting) > 0):
 			r = b.start()
 			b.mu.Unlock()
 			b.ask(r)
@@ -89,16 +93,19 @@ func (b *barrier) step(quick bool) {
 // quickMost is how many interests are put in force without leaving it to run.
 const quickMost = 256
 
-// start makes the next round the current one. mu is held.
+// start makes the next round the current one: the gate, or the first of those that wait. mu is held.
 func (b *barrier) start() *round {
-	r := b.next
-	if r == nil {
+	var r *round
+	if b.passed {
+		r, b.waiting = b.waiting[0], b.waiting[1:]
+	} else {
 		r = newRound()
+		r.gate = true
 	}
-	b.next, b.current = nil, r
+	b.current = r
 	b.newest++
 	r.nonce, r.conn = b.newest, b.conn
-	r.gate = !b.passed
+	r.question = r.asks()
 	r.begun = time.Now()
 	r.pause = b.l.n.o.ProbeInterval / askSlowly
 	if r.gate {
@@ -121,7 +128,6 @@ func (b *barrier) ask(r *round) {
 	for _, p := range others {
 		r.waits[p] = &awaited{}
 	}
-	r.company = r.company || len(others) > 0
 	b.mu.Unlock()
 	for _, p := range others { // who went meanwhile is not told about any more
 		if n.members.standing(p) != nil {
@@ -129,7 +135,7 @@ func (b *barrier) ask(r *round) {
 		}
 	}
 	if len(others) > 0 || r.gate {
-		n.sendOwn(membersAddress, wire.Barrier, barrierQuestion(r.flags(), r.nonce))
+		n.sendOwn(membersAddress, wire.Barrier, r.question)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -182,21 +188,22 @@ func (b *barrier) chase(now time.Time) (next time.Duration, under bool) {
 	}
 	if again && r.gate {
 		n.sendHeartbeat(flagHello) // who has come at the same moment may not have been known to our server
-		n.sendOwn(membersAddress, wire.Barrier, barrierQuestion(r.flags(), r.nonce))
+		n.sendOwn(membersAddress, wire.Barrier, r.question)
 	}
 	if again {
 		for _, p := range late {
-			n.sendOwn(inboxAddress(nodeID(p)), wire.Barrier, barrierQuestion(r.flags(), r.nonce))
+			n.sendOwn(inboxAddress(nodeID(p)), wire.Barrier, r.question)
 		}
 	}
 	return next, true
 }
 
-func (r *round) flags() barrierFlags {
+// asks is the question of a round. What repeats a gate's stays small: it is for no subscription.
+func (r *round) asks() []byte {
 	if r.gate {
-		return barrierGate
+		return barrierQuestion(barrierGate, r.nonce)
 	}
-	return 0
+	return appendAddresses(barrierQuestion(0, r.nonce), r.ins)
 }
 
 // echoed notes that a question came back to ourselves: from now on there is somebody, or soon nobody.
@@ -237,6 +244,9 @@ func (b *barrier) finish(r *round) {
 	b.mu.Lock()
 	void := b.conn != r.conn // the connection was lost
 	b.mu.Unlock()
+	if !void {
+		l.countFrom(r, tick)
+	}
 	for _, in := range r.ins {
 		if in.round != r {
 			continue
@@ -247,7 +257,6 @@ func (b *barrier) finish(r *round) {
 		case in.link != l: // it moved
 			t.queue(in)
 		default:
-			in.keepHeardSince(n, r.epochs)
 			if !since.IsZero() {
 				in.tellAgain(since)
 			}
@@ -277,116 +286,4 @@ func (b *barrier) finish(r *round) {
 	if r.gate || r.whole {
 		n.health.look()
 	}
-}
-
-// extend lets a gate last longer whose answers come from far away. mu is held.
-func (b *barrier) extend(r *round, now time.Time) {
-	far, most := now.Add(gateAnswers*now.Sub(r.begun)), r.begun.Add(b.l.n.o.ProbeInterval/gateMost)
-	if far.After(most) {
-		far = most
-	}
-	if r.gate && far.After(r.least) {
-		r.least = far
-		b.poke() // to look then
-	}
-}
-
-// gone acts on a node that left, or was declared dead: nobody waits for it.
-func (b *barrier) gone(p wire.Publisher) {
-	b.mu.Lock()
-	delete(b.gates, p)
-	b.mu.Unlock()
-	b.forget(p)
-	b.step(true)
-	if b.l.n.members.unheard(p) { // else it is back just now, and owes for both
-		b.paid(p, 0)
-	}
-}
-
-// gateOf acts on the gate of a member, which was answered. The first time, there is nothing left to ask it: it has just
-// connected, so it publishes when it has our answer, which is behind our subscriptions; and its question came behind its own.
-// Asked again, it may have had an answer to the first question, from before our newest subscription. And at our own gate one
-// who is new is to tell whom it knows.
-func (b *barrier) gateOf(p wire.Publisher, nonce uint64) {
-	known := b.l.n.members.since(p)
-	b.mu.Lock()
-	first := b.gates[p] != nonce
-	b.gates[p] = nonce
-	settled := first && (b.passed || known.Before(b.since))
-	b.mu.Unlock()
-	if settled {
-		b.forget(p)
-		b.step(true)
-	}
-}
-
-// forget takes a node out of the round that waits for it.
-func (b *barrier) forget(p wire.Publisher) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if r := b.current; r != nil && r.waits[p] != nil {
-		delete(r.waits, p)
-		b.look(r, time.Now())
-	}
-}
-
-// found lets the round under way ask a member that was not known when it began. It reports whether the gate is over. A
-// member that answered the hello before a gate, direct, is behind the hello's question as well.
-func (b *barrier) found(p wire.Publisher, direct bool) (passed bool) {
-	if b.cluster == nil {
-		return false
-	}
-	b.mu.Lock()
-	passed = b.passed && b.ready
-	r := b.current
-	asks := r != nil && !r.over
-	if asks {
-		r.waits[p], r.company = &awaited{}, true
-	}
-	b.mu.Unlock()
-	if asks && (!direct || !r.gate) {
-		b.l.n.sendOwn(inboxAddress(nodeID(p)), wire.Barrier, barrierQuestion(r.flags(), r.nonce))
-	}
-	return passed
-}
-
-// answered notes an answer. It returns false if it is none to the current round.
-func (b *barrier) answered(p wire.Publisher, nonce, epoch uint64, named map[wire.Publisher]time.Duration) bool {
-	n := b.l.n
-	unknown := make(map[wire.Publisher]time.Duration) // of those named; looked up before mu is taken
-	for q, silent := range named {
-		if q != n.publisher && n.members.unheard(q) && silent < n.o.MemberTimeout {
-			unknown[q] = silent
-		}
-	}
-	now := time.Now()
-	var ask []wire.Publisher
-	b.mu.Lock()
-	r := b.current
-	if r == nil || r.nonce != nonce {
-		b.mu.Unlock()
-		return false
-	}
-	if !r.over {
-		if _, again := r.epochs[p]; !again { // the first answer is the lowest
-			r.epochs[p] = beat{b.l.n.ticks.Add(1), epoch}
-			b.extend(r, now)
-		}
-		delete(r.waits, p)
-		r.company = true
-		for q, silent := range unknown {
-			if _, heard := r.epochs[q]; r.gate && r.waits[q] == nil && q != p && !heard {
-				r.waits[q] = &awaited{until: now.Add(min(n.o.MemberTimeout-silent, n.o.ProbeInterval)), heard: now.Add(-silent)}
-				ask = append(ask, q)
-			}
-		}
-		b.look(r, now)
-	}
-	b.mu.Unlock()
-	for _, q := range ask {
-		_ = n.greet(q)
-		n.sendOwn(inboxAddress(nodeID(q)), wire.Barrier, barrierQuestion(barrierGate, nonce))
-	}
-	b.step(true)
-	return true
 }

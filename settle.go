@@ -17,9 +17,19 @@ func (l *lane) end() {
 	l.setLink(false, ErrClosed)
 }
 
-// resendFor is how long after its first attempt a frame may be sent again: as long as every receiver is sure to know it as a
-// repeat, also one that has declared this node dead meanwhile. See closedSweeps.
-func (n *Node) resendFor() time.Duration { return 2 * n.o.MemberTimeout }
+// resendFor is how long after its first attempt began a frame may be sent again: as long as every receiver is sure to know it as
+// a repeat when it comes, also one that has declared this node dead meanwhile. See closedSweeps.
+func (n *Node) resendFor() time.Duration {
+	return max(2*n.o.MemberTimeout-n.o.ProbeTimeout, n.o.MemberTimeout) // an attempt may take as long as a probe
+}
+
+// expire ends an epoch whose tail mark may have been heard so long ago that receivers have forgotten the epoch: what came of it
+// now would be taken for its beginning. mu is held.
+func (l *lane) expire(o *outlet) {
+	if !o.doubted.IsZero() && time.Since(o.doubted) >= l.n.resendFor() {
+		o.endEpoch()
+	}
+}
 
 // heartbeat counts a heartbeat to all, and returns its flags. Only one that the broker has taken spends its number, so that a
 // number that is missing was lost on the way to who misses it.
@@ -41,8 +51,8 @@ func (p *parcel) wanted() bool {
 	return false
 }
 
-// settle acts on the fate of a frame that was sent; gone says that the link failed meanwhile. mu is held.
-func (l *lane) settle(p *parcel, err error, gone bool) {
+// settle acts on the fate of a frame that was sent at a time; gone says that the link failed meanwhile. mu is held.
+func (l *lane) settle(p *parcel, sent time.Time, err error, gone bool) {
 	o := p.outlet
 	o.flight = false
 	mark := p.items.front.typ == wire.TailMark
@@ -67,13 +77,16 @@ func (l *lane) settle(p *parcel, err error, gone bool) {
 		l.finish(p, uncertain(err)) // this attempt or an earlier one may have been heard
 	default:
 		if !p.unknown {
-			p.unknown, p.sent = true, time.Now()
+			p.unknown, p.sent = true, sent
 		}
 		o.retry = p
 		l.rest(o)
 	}
-	if mark && errors.Is(err, ErrDenied) {
-		o.epoch, o.last = 0, 0 // who may not publish there any more has nothing to keep a number for
+	switch {
+	case mark && errors.Is(err, ErrDenied):
+		o.endEpoch() // who may not publish there any more has nothing to keep a number for
+	case mark && err != nil && !refused(err) && o.doubted.IsZero():
+		o.doubted = sent
 	}
 	if l.failing != nil {
 		l.failOutlet(o)
@@ -90,7 +103,7 @@ func (l *lane) finish(p *parcel, err error) {
 		if it.typ == wire.TailMark {
 			o.closing = false
 			if err == nil {
-				o.epoch, o.last = 0, 0
+				o.endEpoch()
 			}
 		}
 		it.settle(err)

@@ -92,14 +92,11 @@ func (c *clusters) each(do func(*routed.Cluster, int)) func(context.Context, str
 	}
 }
 
-// Instances on different servers of a cluster, which learn of each other's subscriptions late. All but model/random: it demands
-// that what was taken is heard and not told as a gap, also of an instance that hung while another one came and found itself
-// alone. In a cluster that is a gap (docs/decisions/0019-barriers-over-members.md).
+// Instances on different servers of a cluster, which learn of each other's subscriptions late.
 func TestCluster(t *testing.T) {
 	all := &clusters{byWorld: map[string]*spread{}}
 	conformance.Test(t, conformance.Transport(all.opener, backplane.Options{}),
 		conformance.Inject(all.faults), conformance.Broker(all.each((*routed.Cluster).Stop), all.each((*routed.Cluster).Start)),
-		conformance.Patience(clusterPatience), conformance.Only(func(p conformance.Property) bool { return p.ID != "model/random" }),
-		conformance.Strict("link/slow", "link/torn", "clock/skew", "open/fails-clean"),
+		conformance.Patience(clusterPatience), conformance.Strict("link/slow", "link/torn", "clock/skew", "open/fails-clean"),
 		conformance.Claims(conformance.AbilityCluster, conformance.AbilityHealth), conformance.Bubble(), conformance.Subject("cluster", ""))
 }

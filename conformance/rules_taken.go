@@ -1,10 +1,16 @@
 package conformance
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/gobackplane/backplane"
+)
 
 // judgeTaken: what Publish returned nil for is with the broker, so whoever's own link is well hears it. A gap does not stand
 // for it there: a backplane that reports as taken what died with its publisher's connection owes every listener a message, and
-// the numbers that it skipped would pass for an honest loss.
+// the numbers that it skipped would pass for an honest loss. The exception is the gap of a member that was not well when the
+// listener's instance came: in a cluster of servers they have not found each other then, and the gap says so when they do.
 func judgeTaken(v *view) []violation {
 	ill := make([]bool, len(v.Nodes))
 	stalled := map[int]bool{}
@@ -34,7 +40,7 @@ func judgeTaken(v *view) []violation {
 		}
 		for node, pubs := range v.pubsAt[v.Subs[s].Place] {
 			for _, p := range pubs {
-				if !v.mustHear(s, p) || v.heard[s][p] || silent[stream{s, node}] {
+				if !v.mustHear(s, p) || v.heard[s][p] || silent[stream{s, node}] || ill[node] && v.metLate(s, p) {
 					continue
 				}
 				out = append(out, violation{
@@ -47,4 +53,26 @@ func judgeTaken(v *view) []violation {
 		}
 	}
 	return out
+}
+
+// metLate reports whether an instance came while the link of another one was not well, and was told after a publish of that one
+// that messages of it as a member may be missing.
+func (v *view) metLate(s, p int) bool {
+	node, came := v.Pubs[p].Node, v.Nodes[v.Subs[s].Node].Open.Call
+	ill := false
+	for i := range v.Marks {
+		if m := &v.Marks[i]; m.Node == node && m.Start.before(v.Subs[s].Return) {
+			switch m.Kind {
+			case markQuiet, markCaughtUp:
+			case markHeal:
+				ill = ill && !m.Start.before(came)
+			default:
+				ill = true
+			}
+		}
+	}
+	return ill && slices.ContainsFunc(v.runsOf[s], func(i int) bool {
+		r := &v.Runs[i]
+		return r.Gap == backplane.GapMember && r.Publisher != "" && string(r.Publisher) == v.ids[node] && v.Pubs[p].Call.before(r.Start)
+	})
 }

@@ -303,6 +303,22 @@ func TestRules(t *testing.T) {
 		{"taken – its handler was stuck – pass", start + "n1 cut\n n1 heal\n a stall\n n1 pub 1 room\n a gap overflow\n a release", ""},
 		{"taken – the broker was stopped – pass", start + "n1 pub 1 room\n stop\n start\n a gap link", ""},
 		{"taken – of uncertain fate – pass", start + "n1 cut\n n1 pub 1 room uncertain\n n1 heal\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", ""},
+		{
+			"taken – it came while its publisher hung, and a member's gap told so – pass",
+			"n1 hang\n" + start + "n1 heal\n n1 pub 1 room\n n1 pub 2 room\n a gap member n1 0\n a hear 2", "",
+		},
+		{
+			"taken – it came after its publisher had hung – fail",
+			"n1 hang\n n1 heal\n" + start + "n1 pub 1 room\n n1 pub 2 room\n a gap member n1 0\n a hear 2", "taken",
+		},
+		{
+			"taken – it came while its publisher hung, and numbers told so – fail",
+			"n1 hang\n" + start + "n1 heal\n n1 pub 1 room\n n1 pub 2 room\n a gap numbers n1 1\n a hear 2", "taken",
+		},
+		{
+			"taken – it came while its publisher hung, and a gap of another member told so – fail",
+			"n1 hang\n" + start + "n1 heal\n n1 pub 1 room\n n1 pub 2 room\n a gap member n2 0\n a hear 2", "taken",
+		},
 		{"taken – closed meanwhile – pass", start + "n1 pub 1 room\n n1 cut\n n1 heal\n a gap numbers n1 1\n a close", ""},
 
 		{"noFalseAlarm – nothing happened – fail", start + "a gap link", "noFalseAlarm"},

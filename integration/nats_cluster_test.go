@@ -25,14 +25,12 @@ func spread(urls []string) func(conformance.Instance) string {
 	}
 }
 
-// Under the race detector a long stream is left out, which would be half of this test's time. So is model/random always: it
-// demands that what was taken is heard and not told as a gap, also of an instance that hung while another one came and found
-// itself alone. In a cluster that is a gap (docs/decisions/0019-barriers-over-members.md).
+// Under the race detector a long stream is left out, which would be half of this test's time.
 func TestConformanceNATSCluster(t *testing.T) {
 	cluster := natsserver.StartCluster(t, 3, natsserver.Options{})
 	conformance.Test(t, natsAt(spread(cluster.URLs())), restartsNATS(cluster), conformance.Strict(overTCP...), ours,
 		conformance.Only(func(p conformance.Property) bool {
-			return p.ID != "model/random" && (!raced || p.ID != "deliver/volume")
+			return !raced || p.ID != "deliver/volume"
 		}),
 		conformance.Subject("nats-cluster", cluster.Servers[0].Version()+", three servers"))
 }

@@ -77,6 +77,12 @@ func goldens() []golden {
 			Type: wire.BarrierAnswer, Kind: 's', Name: []byte("inbox/0123456789abcdef"),
 			Payload: []byte("\x01\x00\x05\x01\xaa\xbb\xcc\xdd\xee\xff\x00\x11\xe8\x07\x07"),
 		}}},
+		{"barrier-list", publisher, []wire.Message{{
+			Type: wire.Barrier, Kind: 's', Name: []byte("members"), Payload: []byte("\x01\x00\x06\x02g\x00\x07ward:4Ba\x04chat\x00"),
+		}}},
+		{"barrier-numbers", wire.Publisher{0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10}, []wire.Message{{
+			Type: wire.BarrierAnswer, Kind: 's', Name: []byte("inbox/0123456789abcdef"), Payload: []byte("\x01\x00\x06\x00\x07\x01\x01\x02\xac\x02"),
+		}}},
 		{"unknown-type", publisher, []wire.Message{{Type: 15, Kind: '?', Epoch: 0, Number: 0, Payload: []byte("later")}, ward}},
 	}
 }

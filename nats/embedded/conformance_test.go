@@ -134,10 +134,7 @@ var notHere = []string{
 
 func TestConformanceEmbedded(t *testing.T) {
 	n := newNetwork(t)
-	// Without model/random: it demands that what was taken is heard and not told as a gap, also of an instance that hung while
-	// another one came and found itself alone. In a cluster that is a gap (docs/decisions/0019-barriers-over-members.md).
-	conformance.Test(t, conformance.Transport(n.cutNodes, backplane.Options{ReconnectMax: 100 * time.Millisecond}), ours, conformance.Strict(notHere...),
-		conformance.Only(func(p conformance.Property) bool { return p.ID != "model/random" }))
+	conformance.Test(t, conformance.Transport(n.cutNodes, backplane.Options{ReconnectMax: 100 * time.Millisecond}), ours, conformance.Strict(notHere...))
 }
 
 // needsStore names what needs a store, and what takes minutes unless time costs nothing.
