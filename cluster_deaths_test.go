@@ -186,31 +186,6 @@ func TestDeadThatSpeakAgain(t *testing.T) {
 	}
 }
 
-// A node that is opened behind a route that is away never hears of one that others know, and that dies there.
-func TestDeathOfOneWhoWasNeverHeard(t *testing.T) {
-	for seed := range uint64(shorter(10, 3)) {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := newDeath(t, seed)
-				d.c.Cut(0, 2)
-				newcomer := openAt(t, d.c, 0, "newcomer")
-				e := d.w.listen(newcomer, d.room)
-				d.lastWords()
-				d.die()
-				<-time.After(20 * time.Second)
-				d.w.judge()
-				d.toldOnce(e)
-				late := openAt(t, d.c, 0, "late")
-				e = d.w.listen(late, d.room)
-				<-time.After(20 * time.Second)
-				if k := d.w.gaps(e); k > 0 {
-					t.Errorf("who came after the death was told of %d gaps", k)
-				}
-			})
-		})
-	}
-}
-
 // A member that closes has said all, and is no gap; nor is it to those who come at that moment.
 func TestGoodbyeIsNoGap(t *testing.T) {
 	for seed := range uint64(shorter(10, 3)) {
@@ -230,6 +205,28 @@ func TestGoodbyeIsNoGap(t *testing.T) {
 				}
 				if k := d.w.gaps(d.atA) + d.w.gaps(d.atThird) + d.w.gaps(e); k > 0 {
 					t.Errorf("%d gaps", k)
+				}
+			})
+		})
+	}
+}
+
+// A node closes, and another one opens in its place before the others know: they name it at the newcomer's gate.
+func TestReplacedNodeIsNoGap(t *testing.T) {
+	for seed := range uint64(shorter(30, 5)) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDeath(t, seed)
+				for range 3 {
+					if err := d.dies.Close(t.Context()); err != nil {
+						t.Error(err)
+					}
+					d.dies = openAt(t, d.c, 2, "next")
+					e := d.w.listen(d.dies, d.room)
+					<-time.After(20 * time.Second)
+					if k := d.w.gaps(d.atA) + d.w.gaps(d.atThird) + d.w.gaps(e); k > 0 {
+						t.Fatalf("%d gaps", k)
+					}
 				}
 			})
 		})

@@ -108,20 +108,6 @@ func (b *barrier) died(p wire.Publisher, m *member) {
 	}
 }
 
-// unmet acts on a node that others named at our gate, and that did not show up. It may live behind a route that is away, and die
-// before that is back, so that we never hear of it: then those who are subscribed when the others declare it dead are told.
-func (b *barrier) unmet(p wire.Publisher, heard time.Time) {
-	if b.l.n.members.over(p) {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.debts[p] == nil {
-		b.newest++
-		b.debts[p] = &debt{nonce: b.newest, since: b.since, begun: heard}
-	}
-}
-
 // dun asks those anew who have not answered, and tells the gaps of those who are not there any more.
 func (b *barrier) dun(now time.Time) {
 	if b.cluster == nil {
@@ -153,9 +139,6 @@ func (b *barrier) dun(now time.Time) {
 // since. open says that it has published.
 func (b *barrier) met(p wire.Publisher, direct, open, back bool, since time.Time) {
 	passed := b.found(p, direct)
-	if !open && !back {
-		b.forgive(p)
-	}
 	switch {
 	case back && b.clustered():
 		b.owe(p, since, false)
@@ -165,13 +148,6 @@ func (b *barrier) met(p wire.Publisher, direct, open, back bool, since time.Time
 		b.l.n.log.Warn("a member has published before it was known here", "node", string(nodeID(p)))
 		b.owe(p, time.Time{}, true) // and may have missed what was published here
 	}
-}
-
-// forgive drops the debt of a node that others named, and that has published nothing yet.
-func (b *barrier) forgive(p wire.Publisher) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.debts, p)
 }
 
 // missed is met for a member of which heartbeats did not come.

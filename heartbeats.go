@@ -111,15 +111,6 @@ func (t *memberTable) forgetNumbers() {
 	}
 }
 
-// over reports whether a node has left, or was declared dead here.
-func (t *memberTable) over(p wire.Publisher) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, left := t.left[p]
-	_, gone := t.gone[p]
-	return left || gone
-}
-
 // memberGap tells every subscription that messages of a node may be missing. What of them its next number shows need not be told
 // again: nothing is lost after this.
 func (t *interestTable) memberGap(p wire.Publisher, id NodeID, since time.Time) {

@@ -35,7 +35,6 @@ type round struct {
 // awaited is who has not answered a round.
 type awaited struct {
 	until time.Time // when it is not waited for any more; zero for a member, whose death is noticed
-	heard time.Time // and when those who named it had last heard of it
 }
 
 // run looks after a round that takes long, and puts many interests in force; what is quick is done by whoever brings it
@@ -172,20 +171,15 @@ func (b *barrier) chase(now time.Time) (next time.Duration, under bool) {
 		}
 	}
 	var late []wire.Publisher
-	unmet := map[wire.Publisher]time.Time{}
 	for p, a := range r.waits {
 		if !a.until.IsZero() && !now.Before(a.until) {
 			delete(r.waits, p)
-			unmet[p] = a.heard
 			continue
 		}
 		late = append(late, p)
 	}
 	b.look(r, now)
 	b.mu.Unlock()
-	for p, heard := range unmet {
-		b.unmet(p, heard)
-	}
 	if again && r.gate {
 		n.sendHeartbeat(flagHello) // who has come at the same moment may not have been known to our server
 		n.sendOwn(membersAddress, wire.Barrier, r.question)

@@ -103,7 +103,7 @@ func (b *barrier) answered(p wire.Publisher, a barrierReply) bool {
 		r.company = true
 		for q, silent := range unknown {
 			if _, heard := r.epochs[q]; r.gate && r.waits[q] == nil && q != p && !heard {
-				r.waits[q] = &awaited{until: now.Add(min(n.o.MemberTimeout-silent, n.o.ProbeInterval)), heard: now.Add(-silent)}
+				r.waits[q] = &awaited{until: now.Add(min(n.o.MemberTimeout-silent, n.o.ProbeInterval))}
 				ask = append(ask, q)
 			}
 		}
