@@ -217,12 +217,14 @@ func TestReplacedNodeIsNoGap(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := newDeath(t, seed)
+				d.c.SetLatency(0, 2, 150*time.Millisecond)
 				for range 3 {
 					if err := d.dies.Close(t.Context()); err != nil {
 						t.Error(err)
 					}
-					d.dies = openAt(t, d.c, 2, "next")
-					e := d.w.listen(d.dies, d.room)
+					<-time.After(30 * time.Millisecond) // the goodbye is past the server 1, and not yet at 0
+					e := d.w.listen(openAt(t, d.c, 1, "next"), d.room)
+					d.dies = openAt(t, d.c, 2, "last")
 					<-time.After(20 * time.Second)
 					if k := d.w.gaps(d.atA) + d.w.gaps(d.atThird) + d.w.gaps(e); k > 0 {
 						t.Fatalf("%d gaps", k)
