@@ -3,10 +3,12 @@ package backplane
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // Close implements [Backplane]. It first finishes what was accepted, then ends the contexts of handlers and of answering
-// functions and waits for them, then tells its last numbers and says goodbye. Called with a context that derives from a
+// functions and waits for them, then tells its last numbers and says goodbye; where one does not return, it says so shortly before
+// ctx ends at its deadline. Called with a context that derives from a
 // handler's it does not wait for handlers.
 func (n *Node) Close(ctx context.Context) error {
 	n.mu.Lock()
@@ -65,23 +67,12 @@ func (n *Node) shutDown(ctx context.Context, inside bool) {
 	}
 	finished := drain()
 	n.stopHandlers(ErrClosed)
-	if !inside {
-		n.waitForHandlers(ctx)
+	returned := inside || n.waitForHandlers(ctx, lastWordsTime(ctx))
+	if finished {
+		n.lastWords(links, drain)
 	}
-	if finished && n.membersLink.barrier.clustered() && slices.ContainsFunc(links, func(l *link) bool { return l.lane.unmarked() }) {
-		// A route that was away until now may come back between the marks, which are lost, and the goodbye. Then this one is
-		// missing as well, and its number tells.
-		n.sendHeartbeat(flagOwed)
-		finished = drain()
-	}
-	if finished && n.ctx.Err() == nil {
-		for _, l := range links {
-			l.lane.markAll()
-		}
-		if drain() { // the goodbye is believed to be the last word: it must not overtake the marks
-			n.sendHeartbeat(flagGoodbye)
-			drain()
-		}
+	if !returned {
+		n.waitForHandlers(ctx, 0)
 	}
 	n.cancel(ErrClosed)
 	if err := n.t.Close(); err != nil {
@@ -91,8 +82,50 @@ func (n *Node) shutDown(ctx context.Context, inside bool) {
 	n.health.end(ctx)
 }
 
-// waitForHandlers waits until no handler and no answering function runs. None starts meanwhile.
-func (n *Node) waitForHandlers(ctx context.Context) {
+// lastWords tells the last numbers and says goodbye. Nothing is published any more.
+func (n *Node) lastWords(links []*link, drain func() bool) {
+	if n.membersLink.barrier.clustered() && slices.ContainsFunc(links, func(l *link) bool { return l.lane.unmarked() }) {
+		// A route that was away until now may come back between the marks, which are lost, and the goodbye. Then this one is
+		// missing as well, and its number tells.
+		n.sendHeartbeat(flagOwed)
+		if !drain() {
+			return
+		}
+	}
+	if n.ctx.Err() != nil {
+		return
+	}
+	for _, l := range links {
+		l.lane.markAll()
+	}
+	if drain() { // the goodbye is believed to be the last word: it must not overtake the marks
+		n.sendHeartbeat(flagGoodbye)
+		drain()
+	}
+}
+
+// lastWordsTime is how long before its end a Close gives up waiting for a handler, and says goodbye all the same. Without it the
+// others would have to take this node for dead: a wait, and in a cluster a gap.
+func lastWordsTime(ctx context.Context) time.Duration {
+	const (
+		part = 8
+		most = 250 * time.Millisecond
+	)
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	return min(time.Until(deadline)/part, most)
+}
+
+// waitForHandlers waits until no handler and no answering function runs, or until some time before ctx ends. None starts
+// meanwhile. It returns false if some still run.
+func (n *Node) waitForHandlers(ctx context.Context, before time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-before))
+		defer cancel()
+	}
 	done := make(chan struct{})
 	go func() {
 		n.running.Wait()
@@ -100,6 +133,8 @@ func (n *Node) waitForHandlers(ctx context.Context) {
 	}()
 	select {
 	case <-done:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }

@@ -98,5 +98,6 @@ func TestCluster(t *testing.T) {
 	conformance.Test(t, conformance.Transport(all.opener, backplane.Options{}),
 		conformance.Inject(all.faults), conformance.Broker(all.each((*routed.Cluster).Stop), all.each((*routed.Cluster).Start)),
 		conformance.Patience(clusterPatience), conformance.Strict("link/slow", "link/torn", "clock/skew", "open/fails-clean"),
-		conformance.Claims(conformance.AbilityCluster, conformance.AbilityHealth), conformance.Bubble(), conformance.Subject("cluster", ""))
+		conformance.Claims(conformance.AbilityCluster, conformance.AbilityHealth), conformance.Baselines(), conformance.Bubble(),
+		conformance.Subject("cluster", ""))
 }

@@ -88,6 +88,7 @@ type settings struct {
 	inject     func(Instance, backplane.Backplane) Faults
 	child      func(id string) *exec.Cmd
 	claims     []Ability // nil where the test does not say
+	baselines  bool      // see Baselines
 	restart    struct{ stop, start brokerFunc }
 	dial       faultnet.DialFunc // below the links; nil for the network's
 }
@@ -127,6 +128,11 @@ func Short() Option { return func(s *settings) { s.short = true } }
 func Strict(except ...string) Option {
 	return func(s *settings) { s.strict, s.except = true, append(s.except, except...) }
 }
+
+// Baselines says that Subscribe learns from each instance how far its numbers are, so that the loss of the first message to a new
+// subscription is told although its publisher had published before. It is for backplanes whose instances answer for a
+// subscription, ours over a cluster of servers; without it link/lost-first is not claimed.
+func Baselines() Option { return func(s *settings) { s.baselines = true } }
 
 // Seed makes the run repeat what another one drew. Default: the environment's CONFORMANCE_SEED, else at random.
 func Seed(seed uint64) Option { return func(s *settings) { s.seed = seed } }

@@ -33,6 +33,13 @@ func lostProperties() []Property {
 			Often: "a death that is seen in the list of members only, a gap only where something of the dead one was heard before.",
 			Needs: NeedLink | NeedTime, Since: "v1", about: []string{"must"}, run: linkLastWords,
 		},
+		{
+			ID:    "link/lost-first",
+			Says:  "the loss of the first messages to a new subscription on a healthy link is told by an exact count, also of those who published before.",
+			Why:   why + " And whoever has just subscribed knows no number yet.",
+			Often: "counts that begin with the first message heard.",
+			Needs: NeedLink, Since: "v1", about: []string{"must", "lossIsLoud", "counts"}, run: linkLostFirst,
+		},
 	}
 }
 
@@ -138,6 +145,38 @@ func linkLastWords(w *world) {
 			}
 		}
 	})
+}
+
+func linkLostFirst(w *world) {
+	if !w.suite.baselines {
+		w.without("a new subscription learns no numbers of others: the test does not give Baselines", NotClaimed)
+	}
+	crew, room := w.crew(), group("room")
+	misses, publisher := crew[0], crew[1]
+	if !misses.canLose() {
+		w.notExercised(noLoss)
+	}
+	hears := publisher.subscribe(room)
+	for round := range 3 {
+		for range 1 + round {
+			w.arrives(publisher.publish(room), []int{hears.id})
+		}
+		s := misses.subscribe(room)
+		misses.lose()
+		lost := 1 + round
+		for range lost {
+			publisher.publish(room)
+		}
+		misses.heal()
+		next := publisher.publish(room)
+		w.await(w.describe(s.id, next), func() bool { return w.rec.subs[s.id].heard[next] > 0 })
+		if told := w.missed(s, publisher); told != lost {
+			w.fail(fmt.Errorf("%s lost the first %d messages of %s to a new subscription, and the gaps before the next one count %d",
+				misses.name, lost, publisher.name, told), true)
+			return
+		}
+		s.close()
+	}
 }
 
 // missed is how many messages of an instance a subscription was told to be missing.

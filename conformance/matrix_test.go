@@ -188,6 +188,9 @@ func opener(m mutant.Mutant) (Opener, Option) {
 		return nil
 	}
 	return open, func(s *settings) {
+		if m.Cluster {
+			Baselines()(s)
+		}
 		Inject(inject)(s)
 		Broker(stop, start)(s)
 		s.dial = func(_ context.Context, _, address string) (net.Conn, error) {
@@ -281,7 +284,7 @@ func TestMatrix(t *testing.T) {
 			well = mutant.Wired(healthy)
 		case p.ID == "clock/skew":
 			well = mutant.Stamped(healthy)
-		case p.ID == "link/last-words":
+		case p.ID == "link/last-words", p.ID == "link/lost-first":
 			well.Cluster = true
 		}
 		want := Proven

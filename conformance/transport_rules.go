@@ -84,6 +84,7 @@ func transportRules() map[string]string {
 		"link/torn":              ruleSinkDown,
 		"link/slow":              "Sink.Frame: it is called with whole frames, however the bytes came in.",
 		"link/first-words":       ruleClustered,
+		"link/lost-first":        ruleClustered,
 		"link/flapping":          ruleConnectClean,
 		"link/state":             ruleSinkDown,
 		"restart/":               ruleConnect,

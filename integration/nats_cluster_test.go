@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,7 +29,8 @@ func spread(urls []string) func(conformance.Instance) string {
 // Under the race detector a long stream is left out, which would be half of this test's time.
 func TestConformanceNATSCluster(t *testing.T) {
 	cluster := natsserver.StartCluster(t, 3, natsserver.Options{})
-	conformance.Test(t, natsAt(spread(cluster.URLs())), restartsNATS(cluster), conformance.Strict(overTCP...), ours,
+	conformance.Test(t, natsAt(spread(cluster.URLs())), restartsNATS(cluster), conformance.Baselines(), ours,
+		conformance.Strict(slices.Concat(overTCP, []string{"link/lost-first"})...),
 		conformance.Only(func(p conformance.Property) bool {
 			return !raced || p.ID != "deliver/volume"
 		}),
