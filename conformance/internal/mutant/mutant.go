@@ -54,7 +54,7 @@ func All() []Mutant {
 		handlers(), pressure(), overflows(), races(), contexts(), errings(), closing(), claims(), askings(), registrations(), asked(), views(),
 		crowds(), comebacks(), clusters(), links(), gaps(), outages(), afterwards(), voids(), doubts(), combinations(),
 		transports(), transportStreams(), transportNames(), transportSubjects(), transportFates(), transportGuesses(),
-		around(), told(), returns(), lost(), deaths(), restarts(), impaired(), silences(), skews(),
+		around(), told(), returns(), lost(), firsts(), deaths(), restarts(), impaired(), silences(), skews(),
 		fieldNames(), fieldPayloads(), fieldLinks(), fieldReturns(), fieldEnds(), fieldWaits(), fieldCalls(),
 		outsiders(), tables(), runs(), registers(), since(), afterAnOutage(), onTheSecondTime(), finePrint(),
 		linger(), jsonInJSON(), failedPublishes(), longOutages(), assumptions(),
