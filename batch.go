@@ -19,7 +19,8 @@ func (l *lane) flush() bool {
 		l.mu.Lock()
 	}
 	closings := l.closings
-	parcels := l.load()
+	began := time.Now()
+	parcels := l.load(began)
 	l.mu.Unlock()
 	if len(parcels) == 0 {
 		return false
@@ -28,7 +29,6 @@ func (l *lane) flush() bool {
 	for i, p := range parcels {
 		frames[i] = transport.Frame{Channel: p.outlet.channel, Data: p.frame}
 	}
-	began := time.Now()
 	ctx, cancel := context.WithTimeout(l.n.ctx, l.n.o.ProbeTimeout)
 	errs := l.link.each(len(frames), l.n.t.Publish(ctx, l.link.id, frames))
 	cancel()
@@ -67,13 +67,13 @@ func (l *lane) flush() bool {
 }
 
 // load takes what is to be sent next off the lists. mu is held.
-func (l *lane) load() []*parcel {
+func (l *lane) load(now time.Time) []*parcel {
 	if !l.open {
 		return nil
 	}
 	l.wakeRested(false)
 	var parcels []*parcel
-	size, now := 0, time.Now()
+	size := 0
 	lists := []*outletList{&l.urgent, &l.ready}
 	if l.held != 0 {
 		lists = lists[:1]
@@ -106,7 +106,7 @@ func (l *lane) pack(o *outlet, now time.Time) *parcel {
 		}
 		l.finish(p, uncertain(errors.New("given up"))) // nobody waits for it, or it is too old; and its numbers are spent
 	}
-	l.expire(o)
+	l.expire(o, now)
 	limit := min(coalesceBytes, l.n.maxFrame)
 	var p *parcel
 	size := wire.Overhead(o.addr.scope, o.addr.name)

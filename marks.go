@@ -36,7 +36,7 @@ func (l *lane) mark(o *outlet) bool {
 	if o.closing || o.flight || o.retry != nil || !o.queue.empty() {
 		return false
 	}
-	if l.expire(o); o.epoch == 0 {
+	if l.expire(o, time.Now()); o.epoch == 0 {
 		l.drop(o)
 		return false
 	}

@@ -25,8 +25,8 @@ func (n *Node) resendFor() time.Duration {
 
 // expire ends an epoch whose tail mark may have been heard so long ago that receivers have forgotten the epoch: what came of it
 // now would be taken for its beginning. mu is held.
-func (l *lane) expire(o *outlet) {
-	if !o.doubted.IsZero() && time.Since(o.doubted) >= l.n.resendFor() {
+func (l *lane) expire(o *outlet, now time.Time) {
+	if !o.doubted.IsZero() && now.Sub(o.doubted) >= l.n.resendFor() {
 		o.endEpoch()
 	}
 }
