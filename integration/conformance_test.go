@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -119,31 +118,4 @@ func TestConformanceRedisACL(t *testing.T) {
 		return nil
 	}
 	conformance.Test(t, conformance.Transport(open, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), ours)
-}
-
-// A permission on "ward:*" opens the namespace ward and not ward2.
-func TestPermissionIsExactlyTheNamespace(t *testing.T) {
-	server := redisserver.Start(t, redisserver.Options{Users: []string{"ward " + fmt.Sprintf(rights, "ward")}})
-	open := func(namespace string) (*backplane.Node, error) {
-		return backplane.Open(t.Context(), redis.URL(server.URLAs("ward", "secret")), backplane.Options{Namespace: namespace})
-	}
-	n, err := open("ward")
-	if err != nil {
-		t.Fatalf("in its own namespace: %v", err)
-	}
-	if err := n.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-	for _, other := range []string{"ward2", "war"} {
-		n, err := open(other)
-		if !errors.Is(err, backplane.ErrDenied) {
-			t.Errorf("in %s: %v, want ErrDenied", other, err)
-		}
-		if n != nil {
-			_ = n.Close(t.Context())
-		}
-		if err != nil && strings.Contains(err.Error(), "secret") {
-			t.Errorf("the error shows the password: %v", err)
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 	natsgo "github.com/nats-io/nats.go"
 
+	"github.com/gobackplane/backplane/internal/watch"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -196,47 +197,20 @@ func (b *bus) replace(ctx context.Context, key string, suppose *record, decide f
 	})
 }
 
-// watchInterval is how often Watch asks. What JetStream tells of changes only makes it ask earlier: the consumer that tells
-// may be lost with the server that has it.
-const watchInterval = time.Second
-
-// Watch asks every second, and whenever the stream has a new message for the key. An answer that does not come is no change.
+// Watch asks every second. What JetStream tells of changes only makes it ask earlier: the consumer that tells may be lost
+// with the server that has it.
 func (b *bus) Watch(ctx context.Context, key string, f func(*transport.Entry)) error {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
 	changed := make(chan struct{}, 1)
 	var at *link // where changes are told of
 	stop := func() {}
 	defer func() { stop() }()
-	var told transport.Revision
-	for never := true; ; {
+	return watch.Poll(ctx, changed, func() (transport.Entry, error) {
 		if l, err := b.life.Current(); err == nil && l != at {
 			stop()
 			at, stop = l, b.tell(ctx, key, changed)
 		}
-		e, err := b.Get(ctx, key)
-		there := err == nil
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, transport.ErrUnavailable):
-		case err != nil && !errors.Is(err, transport.ErrKeyNotFound):
-			return err
-		case never || e.Revision != told:
-			told, never = e.Revision, false
-			if there {
-				f(&e)
-			} else {
-				f(nil)
-			}
-		}
-		select {
-		case <-ticker.C:
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return b.Get(ctx, key)
+	}, f)
 }
 
 // tell has the channel filled whenever the stream has a new message for the key, until stop. Where that cannot be had, for want

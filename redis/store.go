@@ -12,6 +12,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/gobackplane/backplane/internal/watch"
 	"github.com/gobackplane/backplane/transport"
 )
 
@@ -56,9 +57,6 @@ if string.sub(old, 1, 1) ~= '1' then return 4 end
 if string.sub(old, 2, 17) ~= ARGV[1] then return 2 end
 redis.call('DEL', KEYS[1])
 return 1`
-
-// watchInterval is how often Watch asks. Redis can tell of changes only where it was configured to, and not reliably.
-const watchInterval = time.Second
 
 func (b *bus) key(key string) string { return b.cfg.Namespace + ":kv/" + key }
 
@@ -149,34 +147,9 @@ func (b *bus) Expire(ctx context.Context, key string, ttl time.Duration) error {
 	return err
 }
 
-// Watch asks every second. An answer that does not come is no change.
+// Watch asks every second: Redis can tell of changes only where it was configured to, and not reliably.
 func (b *bus) Watch(ctx context.Context, key string, f func(*transport.Entry)) error {
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
-	var told transport.Revision
-	for never := true; ; {
-		e, err := b.Get(ctx, key)
-		there := err == nil
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, transport.ErrUnavailable):
-		case err != nil && !errors.Is(err, transport.ErrKeyNotFound):
-			return err
-		case never || e.Revision != told:
-			told, never = e.Revision, false
-			if there {
-				f(&e)
-			} else {
-				f(nil)
-			}
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return watch.Poll(ctx, nil, func() (transport.Entry, error) { return b.Get(ctx, key) }, f)
 }
 
 // script runs one of the scripts and makes its outcome an error.
