@@ -52,6 +52,9 @@ func (l *lane) flush() bool {
 			denied = err
 		}
 		l.settle(p, began, err, gone)
+		if errors.Is(err, ErrDenied) && !gone && p.outlet.addr == membersAddress {
+			l.bar(err) // no member hears a gate's question
+		}
 	}
 	l.mu.Unlock()
 	if l.link.mute.Store(!heard); !heard {

@@ -33,9 +33,9 @@ type lane struct {
 	open     bool          // the link is up: guarded by mu, as is all below
 	held     uint64        // the connection whose gate holds all but the engine's own traffic; 0 for none; see barrier.go
 	closings int           // how often the link was lost
-	away     bool          // the last attempt to connect failed
+	away     bool          // the last attempt to connect failed, or the gate cannot open
 	ended    bool          // the node is closed
-	failing  error         // publishes fail at once with it, until the link is up again
+	failing  error         // publishes fail at once with it, until the link is up again, or its gate opens
 	bytes    int           // what waits or is under way
 	owed     int           // items that wait or are under way and must be finished before the node closes
 	space    chan struct{} // closed when bytes shrink; nil if nobody waits
@@ -142,6 +142,9 @@ func (l *lane) openGate(connection uint64) {
 	l.mu.Lock()
 	if l.held == connection {
 		l.held = 0
+		if l.open {
+			l.away, l.failing = false, nil
+		}
 	}
 	l.mu.Unlock()
 	l.poke()
@@ -281,12 +284,16 @@ func (l *lane) run() {
 }
 
 // drain waits until everything that was accepted is finished, or the broker cannot be reached. Probes and heartbeats go on
-// meanwhile.
+// meanwhile. What a gate holds that cannot open is not waited for either, but it is not finished.
 func (l *lane) drain(ctx context.Context) error {
 	l.mu.Lock()
-	if l.owed == 0 || l.away {
+	switch {
+	case l.owed == 0 || l.away && !l.open:
 		l.mu.Unlock()
 		return nil
+	case l.away && (l.ready.front != nil || len(l.resting) > 0):
+		l.mu.Unlock()
+		return ErrDenied
 	}
 	if l.idle == nil {
 		l.idle = make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -282,6 +283,16 @@ func (l *link) denied(err error) {
 	select {
 	case l.refused <- err:
 	default:
+	}
+}
+
+// deniedOwn acts on channels of the engine's own that the broker refuses: without some of them no gate opens.
+func (l *link) deniedOwn(own []*interest, err error) {
+	l.denied(err)
+	if slices.Contains(own, l.first) || slices.Contains(own, l.n.inbox) {
+		l.lane.mu.Lock()
+		defer l.lane.mu.Unlock()
+		l.lane.bar(err)
 	}
 }
 

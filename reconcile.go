@@ -151,6 +151,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 	tick := n.ticks.Add(1)
 	denials, example := 0, Address{}
 	var ownDenied error
+	var own []*interest // that it is about
 	var ready []*interest
 	var waiters []*waiter // told without the lock, which what they do next would have to wait for
 	t.mu.Lock()
@@ -180,7 +181,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 		case errors.Is(err, ErrDenied):
 			in.held = false
 			if in.own {
-				ownDenied = err
+				own, ownDenied = append(own, in), err
 			}
 			if l.refuse(in, err) {
 				denials, example = denials+1, in.addr
@@ -204,7 +205,7 @@ func (l *link) entered(ctx context.Context, enter []*interest, errs []error) {
 		n.health.look()
 	}
 	if ownDenied != nil {
-		l.denied(ownDenied)
+		l.deniedOwn(own, ownDenied)
 	}
 	for _, in := range ready {
 		switch in {

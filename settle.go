@@ -88,7 +88,7 @@ func (l *lane) settle(p *parcel, sent time.Time, err error, gone bool) {
 	case mark && err != nil && !refused(err) && o.doubted.IsZero():
 		o.doubted = sent
 	}
-	if l.failing != nil {
+	if l.failing != nil && (!l.open || o.addr.kind != kindSystem) {
 		l.failOutlet(o)
 	}
 	l.schedule(o)
@@ -178,36 +178,53 @@ func (l *lane) setLink(open bool, err error) {
 	if l.ended {
 		open, err = false, ErrClosed
 	}
-	l.open, l.away = open, !open && err != nil
+	l.open, l.away = open, false
 	if !open {
 		l.closings++
 	}
 	l.failing = nil
 	l.makeRoom()
-	if l.away && l.idle != nil {
-		close(l.idle) // what waits for the broker to come back is not waited for
-		l.idle = nil
-	}
 	l.wakeRested(true)
 	if !open && err != nil {
-		if !l.n.o.WaitWhenDown || l.ended {
-			l.failing = err
-		}
-		for _, list := range []*outletList{&l.urgent, &l.ready} {
-			outlet := list.front
-			*list = outletList{}
-			for outlet != nil {
-				o := outlet
-				outlet = o.next
-				o.ready, o.next, o.prev = false, nil, nil
-				l.failOutlet(o)
-				l.schedule(o)
-				l.drop(o)
-			}
-		}
+		l.turnAway(err, &l.urgent, &l.ready)
 	}
 	l.mu.Unlock()
 	l.poke()
+}
+
+// bar notes that the gate of the present connection stays shut, as long as the broker denies what the question to all members
+// needs. What it holds fails, unless it is to wait, but for the engine's own traffic, which is not held. mu is held.
+func (l *lane) bar(err error) {
+	if l.open && l.held != 0 && !l.away {
+		l.makeRoom()
+		l.wakeRested(true)
+		l.turnAway(fmt.Errorf("no member can answer this node: %w", err), &l.ready)
+	}
+}
+
+// turnAway ends what waits in some lists, and what comes, with err, unless publishes are to wait. Close does not wait for them.
+// mu is held.
+func (l *lane) turnAway(err error, lists ...*outletList) {
+	l.away = true
+	if l.idle != nil {
+		close(l.idle)
+		l.idle = nil
+	}
+	if !l.n.o.WaitWhenDown || l.ended {
+		l.failing = err
+	}
+	for _, list := range lists {
+		outlet := list.front
+		*list = outletList{}
+		for outlet != nil {
+			o := outlet
+			outlet = o.next
+			o.ready, o.next, o.prev = false, nil, nil
+			l.failOutlet(o)
+			l.schedule(o)
+			l.drop(o)
+		}
+	}
 }
 
 // failOutlet ends what waits on an outlet: with the lane's error where publishes fail at once, and the engine's own
