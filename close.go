@@ -38,11 +38,14 @@ func (n *Node) Close(ctx context.Context) error {
 	go n.shutDown(ctx, inside)
 	select {
 	case <-n.gone:
-		return nil
 	case <-ctx.Done():
 		n.cancel(ErrClosed) // what still waits for the broker ends now
 		return n.error("close", Address{}, context.Cause(ctx))
 	}
+	if n.stuck {
+		return n.error("close", Address{}, context.Cause(ctx))
+	}
+	return nil
 }
 
 // shutDown is the work of the first Close, on a goroutine of its own so that Close can return when its context ends.
@@ -71,9 +74,7 @@ func (n *Node) shutDown(ctx context.Context, inside bool) {
 	if finished {
 		n.lastWords(links, drain)
 	}
-	if !returned {
-		n.waitForHandlers(ctx, 0)
-	}
+	n.stuck = !returned && !n.waitForHandlers(ctx, 0)
 	n.cancel(ErrClosed)
 	if err := n.t.Close(); err != nil {
 		n.log.Warn("closing the transport", "err", err)

@@ -63,6 +63,7 @@ type Node struct {
 	started bool                     // links start as they are made: guarded by mu
 	closing bool                     // guarded by mu
 	gone    chan struct{}            // closed when Close has done its work
+	stuck   bool                     // a handler still ran when the context of Close ended; written before gone is closed
 	ending  atomic.Bool              // closing, for the hot paths
 }
 
