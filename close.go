@@ -122,7 +122,7 @@ func lastWordsTime(ctx context.Context) time.Duration {
 // waitForHandlers waits until no handler and no answering function runs, or until some time before ctx ends. None starts
 // meanwhile. It returns false if some still run.
 func (n *Node) waitForHandlers(ctx context.Context, before time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok {
+	if deadline, ok := ctx.Deadline(); ok && before > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-before))
 		defer cancel()
