@@ -25,6 +25,9 @@ func TestSurvivedByDesign(t *testing.T) {
 				if k.verdict == NotExercised && (p.ID == opensInMemory || p.ID == "clock/skew") {
 					continue // by our engine over the in-memory transport, whatever it does
 				}
+				if k.verdict == NotClaimed && p.ID == "link/lost-first" {
+					continue // of one broker
+				}
 				if k.verdict != Proven {
 					t.Errorf("%s: %v: %v", m.Defect, k.verdict, k.err)
 				}
