@@ -82,7 +82,9 @@ var serverFaults = []struct {
 		defer server.Thaw()
 		f.awaitDown(t, f.nodes[i])
 	}},
-	{"frozen for longer than the member timeout", false, func(o *backplane.Options) { o.MemberTimeout = time.Second }, func(t *testing.T, f *farm, server *natsserver.Process, i int) {
+	{"frozen for longer than the member timeout", false, func(o *backplane.Options) {
+		o.MemberTimeout = time.Second
+	}, func(t *testing.T, f *farm, server *natsserver.Process, i int) {
 		server.Freeze()
 		defer server.Thaw()
 		for k, n := range f.nodes {
