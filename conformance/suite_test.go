@@ -20,7 +20,11 @@ func toyCannot() []string {
 // A foreign backplane, which shares nothing with this module's engine, is proven by the same suite.
 func TestForeignBackplane(t *testing.T) {
 	open, faults := toys(nil)
-	Test(t, open, faults, Claims(), Bubble(), Strict(toyCannot()...))
+	opts := []Option{faults, Claims(), Bubble(), Strict(toyCannot()...)}
+	if underRace { // which would take a minute; without the race detector it is in full
+		opts = append(opts, Short())
+	}
+	Test(t, open, opts...)
 }
 
 func TestForeignBackplaneOutsideABubble(t *testing.T) {

@@ -29,6 +29,7 @@ func over(url string) conformance.Opener {
 // miniredis publishes under one lock, so that an instance that is made to hang stalls all others: each property has a
 // server of its own.
 func TestConformanceMiniredis(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	type server struct {
 		*miniredis.Miniredis
@@ -54,7 +55,7 @@ func TestConformanceMiniredis(t *testing.T) {
 	start := func(_ context.Context, world string) error { return of(world).Restart() }
 	conformance.Test(t, conformance.Transport(func(in conformance.Instance) transport.Opener {
 		return redis.New(redis.Options{URL: "redis://" + of(in.World).addr, Dialer: in.Dial})
-	}, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), ours, conformance.Subject("redis", "miniredis"))
+	}, backplane.Options{}), sized(conformance.Broker(stop, start), conformance.Strict(overTCP...), ours, conformance.Subject("redis", "miniredis"))...)
 }
 
 // overTCP names what nobody can exercise: a connection loses nothing while it is healthy, and the engine asks nobody for the
@@ -75,8 +76,9 @@ func TestConformanceRedis(t *testing.T) {
 }
 
 func TestConformanceRedisTLS(t *testing.T) {
+	t.Parallel()
 	server := redisserver.Start(t, redisserver.Options{TLS: true, ClientCert: true})
-	conformance.Test(t, over(server.URL()), restarts(server), conformance.Strict(overTCP...), ours)
+	conformance.Test(t, over(server.URL()), sized(restarts(server), conformance.Strict(overTCP...), ours)...)
 }
 
 // rights are what a user of one namespace needs, as the documentation says.
@@ -85,6 +87,7 @@ const rights = "on >secret resetchannels &%s:* +publish +subscribe +unsubscribe 
 // Every instance logs in as a user that may use nothing but its own namespace: the suite draws a namespace for each
 // property, and the user is made when it is first seen.
 func TestConformanceRedisACL(t *testing.T) {
+	t.Parallel()
 	server := redisserver.Start(t, redisserver.Options{})
 	var mu sync.Mutex
 	users := map[string][]string{} // by world
@@ -117,5 +120,6 @@ func TestConformanceRedisACL(t *testing.T) {
 		server.Kill()
 		return nil
 	}
-	conformance.Test(t, conformance.Transport(open, backplane.Options{}), conformance.Broker(stop, start), conformance.Strict(overTCP...), ours)
+	conformance.Test(t, conformance.Transport(open, backplane.Options{}),
+		sized(conformance.Broker(stop, start), conformance.Strict(overTCP...), ours)...)
 }

@@ -27,6 +27,7 @@ func hubsOver(url func(conformance.Instance) string) hubtest.Opener {
 // miniredis publishes under one lock, so that an instance that is made to hang stalls all others: each property has a
 // server of its own.
 func TestHubMiniredis(t *testing.T) {
+	beside(t)
 	var mu sync.Mutex
 	servers := map[string]*miniredis.Miniredis{}
 	hubtest.Test(t, hubsOver(func(in conformance.Instance) string {
@@ -40,6 +41,7 @@ func TestHubMiniredis(t *testing.T) {
 }
 
 func TestHubRedis(t *testing.T) {
+	beside(t)
 	server := redisserver.Start(t, redisserver.Options{})
 	hubtest.Test(t, hubsOver(func(conformance.Instance) string { return server.URL() }), hubtest.Strict(needsBubble))
 }

@@ -26,26 +26,18 @@ func spread(urls []string) func(conformance.Instance) string {
 	}
 }
 
-// Under the race detector a long stream is left out, which would be half of this test's time.
 func TestConformanceNATSCluster(t *testing.T) {
+	t.Parallel()
 	cluster := natsserver.StartCluster(t, 3, natsserver.Options{})
-	conformance.Test(t, natsAt(spread(cluster.URLs())), restartsNATS(cluster), conformance.Baselines(), ours,
+	conformance.Test(t, natsAt(spread(cluster.URLs())), sized(restartsNATS(cluster), conformance.Baselines(), ours,
 		conformance.Strict(slices.Concat(overTCP, []string{"link/lost-first"})...),
-		conformance.Only(func(p conformance.Property) bool {
-			return !raced || p.ID != "deliver/volume"
-		}),
-		conformance.Subject("nats-cluster", cluster.Servers[0].Version()+", three servers"))
+		conformance.Subject("nats-cluster", cluster.Servers[0].Version()+", three servers"))...)
 }
 
 // Three processes, all of which are killed and started again where the suite restarts its broker; see also TestConformanceNATSProcess.
 func TestConformanceNATSProcesses(t *testing.T) {
+	t.Parallel()
 	cluster := natsserver.StartProcesses(t, 3, natsserver.Options{})
-	opts := []conformance.Option{
-		restartsNATS(killed{cluster}), conformance.Strict(overTCP...), ours,
-		conformance.Only(func(p conformance.Property) bool { return p.ID != "model/random" }),
-	}
-	if raced {
-		opts = append(opts, conformance.Short())
-	}
-	conformance.Test(t, natsAt(spread(cluster.URLs())), opts...)
+	conformance.Test(t, natsAt(spread(cluster.URLs())), sized(restartsNATS(killed{cluster}), conformance.Strict(overTCP...), ours,
+		conformance.Only(func(p conformance.Property) bool { return p.ID != "model/random" }))...)
 }

@@ -3,8 +3,6 @@ package integration_test
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -57,31 +55,17 @@ func TestConformanceNATS(t *testing.T) {
 		conformance.Subject("nats", server.Version()))
 }
 
-// A process of its own ends as a crash does. The race detector does not see into it: what it makes slow, streams of many
-// messages, is there in its short form, and in full what depends on how a server ends.
+// A process of its own ends as a crash does.
 func TestConformanceNATSProcess(t *testing.T) {
+	t.Parallel()
 	server := natsserver.StartProcess(t, natsserver.Options{})
-	suite := func(t *testing.T, opts ...conformance.Option) {
-		t.Helper()
-		conformance.Test(t, natsAt(at(server.URL())), append(opts, restartsNATS(killed{server}), conformance.Strict(overTCP...), ours)...)
-	}
-	if !raced {
-		suite(t)
-		return
-	}
-	ends := func(p conformance.Property) bool {
-		chapter, _, _ := strings.Cut(p.ID, "/")
-		return slices.Contains([]string{"link", "restart", "publish", "model"}, chapter)
-	}
-	t.Run("full", func(t *testing.T) { suite(t, conformance.Only(ends)) })
-	t.Run("short", func(t *testing.T) {
-		suite(t, conformance.Short(), conformance.Only(func(p conformance.Property) bool { return !ends(p) }))
-	})
+	conformance.Test(t, natsAt(at(server.URL())), sized(restartsNATS(killed{server}), conformance.Strict(overTCP...), ours)...)
 }
 
 // Under TLS and with permissions the short form is enough: all that is different is how a connection is made, and what a
 // name may be.
 func TestConformanceNATSTLS(t *testing.T) {
+	t.Parallel()
 	server := natsserver.Start(t, natsserver.Options{TLS: true, ClientCert: true})
 	conformance.Test(t, natsAt(at(server.URL())), restartsNATS(server), conformance.Strict(overTCP...), ours, conformance.Short())
 }
@@ -89,6 +73,7 @@ func TestConformanceNATSTLS(t *testing.T) {
 // Every instance logs in as a user that may use nothing but its own namespace, of which the suite draws one for each
 // property.
 func TestConformanceNATSPermissions(t *testing.T) {
+	t.Parallel()
 	server := natsserver.Start(t, natsserver.Options{Namespaces: true})
 	conformance.Test(t, natsAt(func(in conformance.Instance) string { return server.URLAs(in.Namespace, "secret") }),
 		restartsNATS(server), conformance.Strict(overTCP...), ours, conformance.Short())

@@ -134,8 +134,8 @@ var notHere = []string{
 
 func TestConformanceEmbedded(t *testing.T) {
 	n := newNetwork(t)
-	conformance.Test(t, conformance.Transport(n.cutNodes, backplane.Options{ReconnectMax: 100 * time.Millisecond}), ours, conformance.Baselines(),
-		conformance.Strict(notHere...))
+	conformance.Test(t, conformance.Transport(n.cutNodes, backplane.Options{ReconnectMax: 100 * time.Millisecond}),
+		sized(ours, conformance.Baselines(), conformance.Strict(notHere...))...)
 }
 
 // needsStore names what needs a store, and what takes minutes unless time costs nothing.

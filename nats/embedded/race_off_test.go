@@ -1,0 +1,7 @@
+//go:build !race
+
+package embedded
+
+import "github.com/gobackplane/backplane/conformance"
+
+func sized(opts ...conformance.Option) []conformance.Option { return opts }
