@@ -23,6 +23,9 @@ fmt: ## format all Go files
 fmt-check: ## fail where gofmt would change a file
 	@files=$$(gofmt -l .) && [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
 
+files-check: ## fail where a file of the repository is so large that it must be a program or a log
+	@large=$$(git ls-files -z | xargs -0 -r -I{} find {} -size +512k) && [ -z "$$large" ] || { echo "too large for the repository:"; echo "$$large"; exit 1; }
+
 tidy-check: ## fail where go mod tidy would change a module
 	@bash scripts/each.sh env GOWORK=off go mod tidy -diff
 
@@ -51,4 +54,4 @@ figures: ## what the documentation claims of speed, memory and 200 idle nodes, o
 wardboard: ## the example to look at, on http://127.0.0.1:8080; ARGS='-backplane none' shows the problem
 	@go run ./examples/wardboard $(ARGS)
 
-.PHONY: help test race vet lint fmt fmt-check tidy-check fuzz innocent innocent-short bench docs report figures wardboard
+.PHONY: help test race vet lint fmt fmt-check files-check tidy-check fuzz innocent innocent-short bench docs report figures wardboard

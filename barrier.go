@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobackplane/backplane/internal/wire"
@@ -49,6 +50,8 @@ type barrier struct {
 	cluster transport.Clustered // nil where a confirmation is all there is
 	wake    chan struct{}
 
+	several atomic.Bool // the server of the last connection had others beside it
+
 	mu      sync.Mutex // guards what follows; taken with interestTable.mu, interest.mu or lane.mu held, never the other way round
 	conn    uint64     // of the present connection; counts connects and losses
 	since   time.Time  // when the present one was made
@@ -74,11 +77,21 @@ func (b *barrier) init(l *link) {
 	b.gates = map[wire.Publisher]uint64{}
 }
 
-// clustered reports whether a confirmation of the link's server is not enough.
-func (b *barrier) clustered() bool { return b.cluster != nil && b.cluster.Clustered(b.l.id) }
+// clustered reports whether a confirmation of the link's server is not enough. While the link is away the last server counts: what
+// it shared with others is what is missing now.
+func (b *barrier) clustered() bool {
+	if b.cluster == nil {
+		return false
+	}
+	if b.cluster.Clustered(b.l.id) {
+		b.several.Store(true)
+	}
+	return b.several.Load()
+}
 
 // connect begins a connection, before its first subscription. If there is a gate it holds the lane's messages.
 func (b *barrier) connect() {
+	b.several.Store(false)
 	gate := b.clustered()
 	b.mu.Lock()
 	b.conn++
@@ -135,7 +148,7 @@ func (b *barrier) join(in *interest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := b.newestWaiting()
-	if r == nil || r.full(in.addr, b.l.n.listMost()) {
+	if r == nil || r.full(in.addr, b.l.n.questionMost()) {
 		r = newRound()
 		b.waiting = append(b.waiting, r)
 	}

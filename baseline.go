@@ -24,8 +24,8 @@ type baseline struct {
 // at a time need; those beyond it are for the next round.
 const listBytes = 256 << 10
 
-// listMost bounds them for a node: neither a question nor an answer is larger than a message may be.
-func (n *Node) listMost() int { return min(listBytes, n.o.MaxPayload) }
+// questionMost bounds them for a node: neither a question nor an answer is larger than a frame may be.
+func (n *Node) questionMost() int { return min(listBytes, n.o.MaxPayload+frameRoom/2) }
 
 // baselineBytes is what a baseline takes at most in an answer.
 const baselineBytes = 24
@@ -53,14 +53,14 @@ func appendAddresses(b []byte, ins []*interest) []byte {
 func (n *Node) appendBaselines(b, list []byte) []byte {
 	var found []byte
 	count, list, err := uint64At(list)
-	k := uint64(0)
+	k, now := uint64(0), time.Now()
 	for i := uint64(0); err == nil && i < count; i++ {
 		var a Address
 		if a, list, err = addressAt(list); err != nil {
 			break
 		}
 		o := n.outlets.get(a)
-		if o == nil {
+		if o == nil || n.expired(o, now) {
 			continue
 		}
 		at := position{o.epoch, o.last}
@@ -118,13 +118,21 @@ func baselinesIn(b []byte) ([]baseline, error) {
 }
 
 // countFrom makes counts of the interests of a round that is over go on from what members told, where nothing was heard of them
-// since. It is called before they are in force. interestTable.mu is held.
-func (l *link) countFrom(r *round, tick uint64) {
+// since. What was lost before is told first, since slow in addition where that is not zero, and needs no count. It is called
+// before they are in force. interestTable.mu is held.
+func (l *link) countFrom(r *round, tick uint64, slow time.Time) {
 	n, now := l.n, int64(time.Since(l.n.opened))
 	for _, in := range r.ins {
-		if in.round == r && in.link == l {
-			in.keepHeardSince(n, r.epochs)
+		if in.round != r || in.link != l {
+			continue
 		}
+		in.keepHeardSince(n, r.epochs)
+		in.mu.Lock()
+		if !slow.IsZero() {
+			in.tellAgain(slow)
+		}
+		in.tellLoss()
+		in.mu.Unlock()
 	}
 	for p, told := range r.told {
 		for _, t := range told {
@@ -133,10 +141,16 @@ func (l *link) countFrom(r *round, tick uint64) {
 			}
 			in := r.ins[t.index]
 			in.mu.Lock()
-			if in.publishers[p] == nil {
-				if c, _ := in.counterOf(n, p); c != nil {
-					c.epoch, c.last, c.at, c.heard = t.epoch, t.last, tick, now
-				}
+			c := in.publishers[p]
+			switch {
+			case c == nil:
+				c, _ = in.counterOf(n, p)
+			case !c.lost || c.at >= r.epochs[p].tick || t.epoch < c.epoch || t.epoch == c.epoch && t.last < c.last:
+				c = nil // it is exact, or newer
+			}
+			if c != nil {
+				c.move(t.epoch, t.last)
+				c.at, c.heard = tick, now
 			}
 			in.mu.Unlock()
 		}

@@ -129,7 +129,7 @@ func (l *lane) pack(o *outlet, now time.Time) *parcel {
 		}
 		l.append(p, it)
 	}
-	if p != nil && p.next {
+	if p != nil && o.aged != nil && p.before != (position{o.epoch, o.last}) { // with messages
 		o.lastUsed = now
 		l.aged.MoveToBack(o.aged)
 	}

@@ -70,11 +70,16 @@ func (n *Node) shutDown(ctx context.Context, inside bool) {
 	}
 	finished := drain()
 	n.stopHandlers(ErrClosed)
-	returned := inside || n.waitForHandlers(ctx, lastWordsTime(ctx))
+	returned := make(chan struct{})
+	go func() { // ends with the last handler
+		n.running.Wait()
+		close(returned)
+	}()
+	early := inside || wait(ctx, returned, lastWordsTime(ctx))
 	if finished {
 		n.lastWords(links, drain)
 	}
-	n.stuck = !returned && !n.waitForHandlers(ctx, 0)
+	n.stuck = !early && !wait(ctx, returned, 0)
 	n.cancel(ErrClosed)
 	if err := n.t.Close(); err != nil {
 		n.log.Warn("closing the transport", "err", err)
@@ -119,19 +124,13 @@ func lastWordsTime(ctx context.Context) time.Duration {
 	return min(time.Until(deadline)/part, most)
 }
 
-// waitForHandlers waits until no handler and no answering function runs, or until some time before ctx ends. None starts
-// meanwhile. It returns false if some still run.
-func (n *Node) waitForHandlers(ctx context.Context, before time.Duration) bool {
+// wait waits until something is done, or until some time before ctx ends. It returns false if it is not done.
+func wait(ctx context.Context, done <-chan struct{}, before time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && before > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-before))
 		defer cancel()
 	}
-	done := make(chan struct{})
-	go func() {
-		n.running.Wait()
-		close(done)
-	}()
 	select {
 	case <-done:
 		return true

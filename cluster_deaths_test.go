@@ -3,6 +3,7 @@ package backplane_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,6 +181,33 @@ func TestDeadThatSpeakAgain(t *testing.T) {
 				}
 				if k := d.w.gaps(d.atThird); k > 0 && !mayDoubt(d.w, d.atThird) {
 					t.Errorf("the third, whose routes were well, was told of %d gaps", k)
+				}
+			})
+		})
+	}
+}
+
+// A member is declared dead while the own link is away, so that nothing is known of a cluster at that moment.
+func TestDeathWhileTheOwnLinkIsAway(t *testing.T) {
+	for _, at := range []time.Duration{5 * time.Second, 6 * time.Second, 7 * time.Second, 7500 * time.Millisecond} {
+		t.Run(at.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDeath(t, 1)
+				<-time.After(7 * time.Second)
+				d.c.Cut(0, 2)
+				d.c.Cut(1, 2)
+				d.lastWords()
+				d.die()
+				<-time.After(at)
+				d.c.CutNode(d.a.ID())
+				<-time.After(4 * time.Second)
+				d.c.HealNode(d.a.ID())
+				<-time.After(30 * time.Second)
+				d.w.judge()
+				d.w.mu.Lock()
+				defer d.w.mu.Unlock()
+				if !slices.ContainsFunc(d.atA.events, func(h hearing) bool { return h.gap != nil && h.gap.Cause == backplane.GapMember }) {
+					t.Error("the death was not told")
 				}
 			})
 		})

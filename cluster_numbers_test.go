@@ -115,3 +115,35 @@ func TestCountsBeginWithTheBarrier(t *testing.T) {
 		})
 	}
 }
+
+// A message is lost without a word, and then its tail mark as well, on a subscription that is new or has just been restored.
+func TestLostWithItsMark(t *testing.T) {
+	for _, restored := range []bool{false, true} {
+		for seed := range uint64(shorter(20, 5)) {
+			t.Run(fmt.Sprintf("restored=%t/seed=%d", restored, seed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := lan(seed)
+					a, b := openAt(t, c, 0, "a"), openAt(t, c, 1, "b")
+					w, room := newTold(t), backplane.Group("room")
+					<-time.After(3*time.Second + time.Duration(seed)*100*time.Millisecond)
+					w.say(b, room)
+					<-time.After(100 * time.Millisecond)
+					e := w.listen(a, room)
+					if restored {
+						c.Kick(a.ID())
+						<-time.After(time.Second)
+					}
+					flicker(c, func() { w.say(b, e.to) })
+					<-time.After(500 * time.Millisecond)
+					c.Cut(0, 1) // the mark
+					<-time.After(1100 * time.Millisecond)
+					c.Heal(0, 1)
+					<-time.After(time.Second)
+					w.say(b, e.to)
+					<-time.After(30 * time.Second)
+					w.judge()
+				})
+			})
+		}
+	}
+}

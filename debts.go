@@ -186,10 +186,8 @@ func (b *barrier) slow(r *round) time.Time {
 }
 
 // tellAgain tells those who were subscribed before the round that messages may be missing, where that was told already when
-// something was heard: while they waited for the round, members may have come and gone of which nothing is known here.
+// something was heard: while they waited for the round, members may have come and gone of which nothing is known here. in.mu is held.
 func (in *interest) tellAgain(since time.Time) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
 	if in.loss == nil && in.head != nil {
 		in.push([]Event{&Gap{Address: in.addr, Cause: GapMember, Since: since}})
 	}

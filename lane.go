@@ -121,7 +121,7 @@ func (l *lane) addOwn(o *outlet, it *item) bool {
 	if o.dead || o.lane != l {
 		return false
 	}
-	if !l.open || l.bytes > max(l.n.o.PublishBytes, l.n.o.MaxPayload)+ownBytes {
+	if !l.open || !it.owed() && l.bytes > max(l.n.o.PublishBytes, l.n.o.MaxPayload)+ownBytes {
 		l.drop(o)
 		return true
 	}

@@ -57,3 +57,28 @@ func TestRepeatAfterALongOutageIsNotHeardTwice(t *testing.T) {
 		})
 	}
 }
+
+// A tail mark's fate is not known, and messages of its epoch go on: that is no reason to begin a new one later.
+func TestDoubtedMarkInAStreamThatGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := inmem.NewBroker()
+		a, b := open(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
+		atB, _ := listen(t, b, ward)
+		time.Sleep(10 * time.Second)
+		publish(t, a, ward, "m")
+		time.Sleep(1500 * time.Millisecond)
+		broker.Deafen(a.ID())
+		time.Sleep(1500 * time.Millisecond) // the mark is taken, and a does not hear of it
+		broker.Cut(a.ID())
+		time.Sleep(2500 * time.Millisecond)
+		broker.Heal(a.ID())
+		time.Sleep(time.Second)
+		want := []string{"m"}
+		for range 60 {
+			time.Sleep(500 * time.Millisecond)
+			publish(t, a, ward, "m")
+			want = append(want, "m")
+		}
+		expect(t, "whose link was well", atB.heard(), want...)
+	})
+}

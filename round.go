@@ -185,12 +185,20 @@ func (b *barrier) chase(now time.Time) (next time.Duration, under bool) {
 		n.sendOwn(membersAddress, wire.Barrier, r.question)
 	}
 	if again {
+		room := askedBytes // in no particular order, so all get their turn
 		for _, p := range late {
 			n.sendOwn(inboxAddress(nodeID(p)), wire.Barrier, r.question)
+			if room -= len(r.question); room <= 0 {
+				break
+			}
 		}
 	}
 	return next, true
 }
+
+// askedBytes bounds what is asked anew at a time: a long list of addresses goes to some of those who are silent, and to others the
+// next time.
+const askedBytes = 1 << 20
 
 // asks is the question of a round. What repeats a gate's stays small: it is for no subscription.
 func (r *round) asks() []byte {
@@ -239,7 +247,7 @@ func (b *barrier) finish(r *round) {
 	void := b.conn != r.conn // the connection was lost
 	b.mu.Unlock()
 	if !void {
-		l.countFrom(r, tick)
+		l.countFrom(r, tick, since)
 	}
 	for _, in := range r.ins {
 		if in.round != r {
@@ -251,9 +259,6 @@ func (b *barrier) finish(r *round) {
 		case in.link != l: // it moved
 			t.queue(in)
 		default:
-			if !since.IsZero() {
-				in.tellAgain(since)
-			}
 			waiters = append(waiters, l.confirm(in, tick)...)
 		}
 	}

@@ -26,9 +26,14 @@ func (n *Node) resendFor() time.Duration {
 // expire ends an epoch whose tail mark may have been heard so long ago that receivers have forgotten the epoch: what came of it
 // now would be taken for its beginning. mu is held.
 func (l *lane) expire(o *outlet, now time.Time) {
-	if !o.doubted.IsZero() && now.Sub(o.doubted) >= l.n.resendFor() {
+	if l.n.expired(o, now) {
 		o.endEpoch()
 	}
+}
+
+// expired reports whether an epoch is to end without its mark. The lane's mutex is held.
+func (n *Node) expired(o *outlet, now time.Time) bool {
+	return !o.doubted.IsZero() && now.Sub(o.doubted) >= n.resendFor()
 }
 
 // heartbeat counts a heartbeat to all, and returns its flags. Only one that the broker has taken spends its number, so that a
@@ -60,6 +65,9 @@ func (l *lane) settle(p *parcel, sent time.Time, err error, gone bool) {
 	switch {
 	case err == nil:
 		o.failures = 0
+		if !mark { // whoever had taken the epoch for closed has it open again
+			o.doubted = time.Time{}
+		}
 		l.finish(p, nil)
 	case refused(err) && !p.unknown && again && (l.n.o.WaitWhenDown || gone && l.failing == nil) && p.wanted():
 		// Nobody has heard it: give the numbers back and wait. It stays the first of its queue.

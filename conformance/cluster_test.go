@@ -36,7 +36,7 @@ type spread struct {
 
 func (c *clusters) of(world string) *spread {
 	if c.byWorld[world] == nil {
-		options := routed.Options{Servers: servers, Latency: 5 * time.Millisecond, Jitter: 20 * time.Millisecond, Seed: uint64(len(c.byWorld))}
+		options := routed.Options{Servers: servers, Latency: 5 * time.Millisecond, Jitter: 20 * time.Millisecond, PerByte: time.Nanosecond, Seed: uint64(len(c.byWorld))}
 		s := &spread{Cluster: routed.New(options)}
 		for far := near; far < servers; far++ {
 			for other := range far {

@@ -98,7 +98,7 @@ func newCenter(cluster bool) *center {
 // newClusterCenter has five servers, and the next instance is connected to the next of them. The last two are far away.
 func newClusterCenter() *center {
 	const servers, near = 5, 3
-	c := routed.New(routed.Options{Servers: servers, Latency: 5 * time.Millisecond, Jitter: 20 * time.Millisecond, Seed: 1})
+	c := routed.New(routed.Options{Servers: servers, Latency: 5 * time.Millisecond, Jitter: 20 * time.Millisecond, PerByte: time.Nanosecond, Seed: 1})
 	for far := near; far < servers; far++ {
 		for other := range far {
 			c.SetLatency(far, other, 100*time.Millisecond)

@@ -39,8 +39,8 @@ type Options struct {
 
 	// UserGroups keeps memberships of users in the backplane's store, for [Hub.JoinUser]: every Connect of a user then reads
 	// them. Set it on all instances; New fails where there is no store, as over NATS without JetStream, or where the broker does
-	// not permit its use. Where the broker cannot be reached at New, that is logged once it is known, the instance is not ready, and
-	// no user can connect. Default no.
+	// not permit its use. Where the broker cannot be reached at New it is asked later: a refusal is logged then, and the instance is
+	// not ready. Default no.
 	UserGroups bool
 	// Resume lets clients come back with their groups, on any instance. Default off.
 	Resume ResumeOptions

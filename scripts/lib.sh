@@ -11,9 +11,11 @@ PATH=$tools:$PATH
 
 # modules prints the folder of each module of go.work that has packages, relative to the root.
 modules() {
-	local dir
-	for dir in $(go list -m -f '{{.Dir}}'); do
-		[ -z "$(cd "$dir" && go list ./... 2>/dev/null)" ] || echo ".${dir#"$root"}"
+	local dir dirs packages
+	dirs=$(go list -m -f '{{.Dir}}') || return
+	for dir in $dirs; do
+		packages=$(cd "$dir" && go list ./...) || return
+		[ -z "$packages" ] || echo ".${dir#"$root"}"
 	done
 }
 

@@ -9,7 +9,8 @@ bash scripts/setup.sh | tee "$setup"
 
 slowest=(./integration ./conformance ./nats/embedded) # one that waits, one that computes
 packages=()
-for module in $(modules); do
+all=$(modules)
+for module in $all; do
 	packages+=("$module/...")
 done
 

@@ -60,8 +60,11 @@ func (c *Cluster) Lose(id transport.NodeID) { c.on(id, func(n *node) { n.faults.
 
 // Part cuts the server that a node connects to off from all others, as [Cluster.Cut] does, until heal is called.
 func (c *Cluster) Part(id transport.NodeID) (heal func()) {
-	at := 0
+	at := -1
 	c.on(id, func(n *node) { at = slices.Index(c.servers, n.home) })
+	if at < 0 {
+		panic("routed: no such node")
+	}
 	each := func(do func(a, b int)) {
 		for other := range c.servers {
 			if other != at {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"github.com/gobackplane/backplane/transport"
 )
@@ -13,6 +14,8 @@ import (
 type node struct {
 	c  *Cluster
 	id transport.NodeID
+
+	connected atomic.Bool // for who may be called with Cluster.mu held
 
 	// All below are guarded by Cluster.mu.
 	sink   transport.Sink
@@ -40,8 +43,8 @@ var (
 // Limits implements [transport.Transport].
 func (n *node) Limits() transport.Limits { return n.c.options.Limits }
 
-// Clustered implements [transport.Clustered].
-func (n *node) Clustered(transport.Link) bool { return n.c.options.Servers > 1 }
+// Clustered implements [transport.Clustered]. Without a connection it knows of no cluster, like a client of NATS.
+func (n *node) Clustered(transport.Link) bool { return n.c.options.Servers > 1 && n.connected.Load() }
 
 // Link implements [transport.Transport].
 func (*node) Link(string) transport.Link { return transport.OnlyLink }
@@ -69,6 +72,7 @@ func (n *node) Connect(ctx context.Context, _ transport.Link) error {
 	case n.home.stopped:
 		return errStopped
 	}
+	n.connected.Store(true)
 	n.conn = &conn{at: n.home, channels: map[string]bool{}}
 	return nil
 }
@@ -99,6 +103,7 @@ func (n *node) leave() {
 	}
 	n.forget()
 	n.conn = nil
+	n.connected.Store(false)
 	n.wake()
 }
 

@@ -100,17 +100,13 @@ func (w *way) introduce() {
 	}
 }
 
-// perByte is how long a byte is on a route beside others. Without it all that was published at one moment would arrive in one
-// moment, in which no handler runs.
-const perByte = time.Nanosecond
-
 // send puts something behind all that travels.
 func (w *way) send(it item) {
 	it.due = time.Now().Add(w.latency + w.from.c.jitter())
 	if it.due.Before(w.newest) {
 		it.due = w.newest
 	}
-	it.due = it.due.Add(time.Duration(len(it.data)) * perByte)
+	it.due = it.due.Add(time.Duration(len(it.data)) * w.from.c.options.PerByte)
 	w.newest = it.due
 	w.queue = append(w.queue, it)
 	if len(w.queue) == 1 {

@@ -29,9 +29,12 @@ import (
 
 // Options configure a cluster.
 type Options struct {
-	Servers int              // how many; one is no cluster
-	Latency time.Duration    // of each direction of a route, see Cluster.SetLatency
-	Jitter  time.Duration    // up to which more is drawn for each frame and announcement; what is behind waits as well
+	Servers int           // how many; one is no cluster
+	Latency time.Duration // of each direction of a route, see Cluster.SetLatency
+	Jitter  time.Duration // up to which more is drawn for each frame and announcement; what is behind waits as well
+	// PerByte is how long a byte is on a route beside others. Without it all that was published at one moment arrives in one moment,
+	// in which no handler runs.
+	PerByte time.Duration
 	Seed    uint64           // of all that is drawn
 	Limits  transport.Limits // what nodes are told; nothing is checked
 }
