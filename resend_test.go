@@ -62,7 +62,7 @@ func TestRepeatAfterALongOutageIsNotHeardTwice(t *testing.T) {
 func TestDoubtedMarkInAStreamThatGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := inmem.NewBroker()
-		a, b := open(t, broker.Opener(), backplane.Options{}), open(t, broker.Opener(), backplane.Options{})
+		a, b := open(t, broker.Opener(), backplane.Options{WaitWhenDown: true}), open(t, broker.Opener(), backplane.Options{})
 		atB, _ := listen(t, b, ward)
 		time.Sleep(10 * time.Second)
 		publish(t, a, ward, "m")

@@ -309,18 +309,20 @@ func TestNATSMemberInAChild(t *testing.T) {
 	if url == "" {
 		return
 	}
-	n, err := backplane.Open(t.Context(), nats.URL(url), quickly())
+	o := quickly()
+	o.WaitWhenDown = true // after a freeze the connection may have to be made anew
+	n, err := backplane.Open(t.Context(), nats.URL(url), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	say := func(args ...any) { _, _ = fmt.Fprintln(os.Stdout, args...) } // its parent reads it
 	say("member", n.ID())
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		if err := n.Publish(t.Context(), backplane.Group(lines.Text()), []byte("from the member")); err != nil {
-			say("failed", err)
-		} else {
-			say("published")
+		to := backplane.Group(lines.Text())
+		for err := errors.New("not yet"); err != nil; { // its fate may be unknown when the connection ends
+			err = n.Publish(t.Context(), to, []byte("from the member"))
 		}
+		say("published")
 	}
 }
 
