@@ -495,7 +495,13 @@ func TestNATSStoreInAClusterThatLosesAServer(t *testing.T) {
 			connected := func(to *natsserver.Server) backplane.Store {
 				return storeIn(t, nats.New(nats.Options{URL: to.URL(), Replicas: replicas}), "ward")
 			}
-			r, err := connected(c.Servers[0]).Create(ctx, "k", []byte("v"), time.Hour)
+			first := connected(c.Servers[0])
+			var r backplane.Revision
+			var err error
+			eventually(t, "the new bucket to be known at this server", func() bool {
+				r, err = first.Create(ctx, "k", []byte("v"), time.Hour)
+				return !errors.Is(err, backplane.ErrUnavailable)
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
